@@ -1,0 +1,72 @@
+"""Go's concurrency patterns for Python, shared by threads and asyncio tasks.
+
+    channel     Channel, select: passing values between tasks
+    context     Context, scopes: cancellation, deadlines and values
+    group       Group, Task, go: starting tasks and waiting for them
+    sync        Mutex, RWMutex, Semaphore, Condition, WaitGroup, Once
+    time        sleep, after, tick, Timer, Ticker
+    errors      what is raised, beside the built-in errors
+    _kernel     the only code that locks, parks or wakes; the rest composes it
+
+Every operation that can wait exists twice: `name` parks the calling thread, `await aname` suspends the calling asyncio
+task (`wait` has `wait_async`).
+"""
+
+from __future__ import annotations
+
+from penstock._kernel.waiters import COMPILED
+from penstock.channel import (
+    Channel,
+    ChannelStatistics,
+    RecvChannel,
+    Selected,
+    SendCase,
+    SendChannel,
+    aselect,
+    select,
+)
+from penstock.context import Context, cancel_scope, current, fail_after, move_on_after
+from penstock.errors import Cancelled, ChannelClosed, DeadlineExceeded, WouldBlock
+from penstock.group import Group, Task, go
+from penstock.sync import Condition, Mutex, Once, RWMutex, Semaphore, WaitGroup, aonce_value, once_value
+from penstock.time import Ticker, Timer, after, asleep, sleep, tick
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "COMPILED",
+    "Cancelled",
+    "Channel",
+    "ChannelClosed",
+    "ChannelStatistics",
+    "Condition",
+    "Context",
+    "DeadlineExceeded",
+    "Group",
+    "Mutex",
+    "Once",
+    "RWMutex",
+    "RecvChannel",
+    "Selected",
+    "Semaphore",
+    "SendCase",
+    "SendChannel",
+    "Task",
+    "Ticker",
+    "Timer",
+    "WaitGroup",
+    "WouldBlock",
+    "after",
+    "aonce_value",
+    "aselect",
+    "asleep",
+    "cancel_scope",
+    "current",
+    "fail_after",
+    "go",
+    "move_on_after",
+    "once_value",
+    "select",
+    "sleep",
+    "tick",
+]

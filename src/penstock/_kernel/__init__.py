@@ -1,0 +1,24 @@
+"""The kernel: the only code of Penstock that locks, parks or wakes.
+
+    native.h, parking.h   what the compiled kernel asks of the platform; interpreted.py is their twin
+    waiters               who waits, for what, and the link between
+    seam                  time, chance, waiting and threads, behind one interface that simulation replaces
+    timers                one heap and one thread for all deadlines
+    scopes                the tree of cancellation under the contexts
+    operations            the course of a parked operation
+    threads, loops        how a thread and an asyncio task sleep and are woken; the pool of threads
+    channel, selecting    channels and select
+    latch, locks          what is waited for once; mutexes, semaphores and conditions
+
+Each module is one Python source. Where it has been compiled, its types are in the .pxd file beside it. With
+PENSTOCK_INTERPRETED=1 in the environment, the sources are used even where compiled modules lie beside them.
+"""
+
+from __future__ import annotations
+
+import os
+
+if os.environ.get("PENSTOCK_INTERPRETED", "") not in ("", "0"):
+    from penstock._kernel import sources
+
+    sources.prefer(__name__, __path__)

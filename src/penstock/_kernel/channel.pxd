@@ -1,0 +1,97 @@
+cimport cython
+from penstock._kernel.native cimport (
+    Lock, context_get, lock_drop, lock_take, ring_put, ring_take,
+)
+from penstock._kernel.loops cimport TaskWaiter
+from penstock._kernel.operations cimport FOREVER, deadline_after, park
+from penstock._kernel.scopes cimport AMBIENT, Scope
+from penstock._kernel.seam cimport SEAM, Seam
+from penstock._kernel.waiters cimport Node, Queue, Source, Waiter, chained, wake_all, new_node
+
+cdef object EMPTY
+cdef object CLOSED
+
+cdef enum:
+    RECEIVE = 0
+    SEND = 1
+
+cdef enum:
+    FULL = 0
+    SENT = 1
+    SHUT = 2
+
+@cython.final
+cdef class Done:
+    pass
+
+cdef Done DONE
+
+cdef class ChannelCore(Source):
+    cdef Queue _receivers
+    cdef Queue _senders
+    cdef list _ring
+    cdef list _returned
+    cdef Py_ssize_t _head
+    cdef Py_ssize_t _count
+    cdef Py_ssize_t _capacity
+    cdef long long _ticket
+    cdef long long _accepted
+    cdef bint _closed
+    cdef object _error
+    cdef object _name
+
+    cdef bint receivable(self)
+    cdef bint sendable(self)
+    @cython.locals(slot=object, sender=Node, waiter=Waiter, node=Node)
+    cdef object receive_locked(self, Node receiver)
+    @cython.locals(receiver=Node)
+    cdef int send_locked(self, object value, Node sender)
+    cdef Waiter take_woken(self)
+    cdef Waiter _woken
+    cdef object receive(self, Node receiver)
+    cdef int send_value(self, object value, Node sender)
+    @cython.locals(size=Py_ssize_t, at=Py_ssize_t)
+    cdef void _put(self, object slot)
+    @cython.locals(size=Py_ssize_t, room=Py_ssize_t, at=Py_ssize_t)
+    cdef void _grow(self)
+    @cython.locals(receiver=Node, waiter=Waiter, at=Py_ssize_t)
+    cdef bint _take_back_received(self, Node node)
+    @cython.locals(other=Node)
+    cdef bint _is_later(self, Py_ssize_t at, Node node)
+    @cython.locals(sender=Node, waiter=Waiter, at=Py_ssize_t, size=Py_ssize_t, to=Py_ssize_t, offset=Py_ssize_t)
+    cdef bint _take_back_sent(self, Node node)
+    @cython.locals(node=Node, waiter=Waiter)
+    cdef object _park_receive(self, object timeout, str operation)
+    @cython.locals(node=Node, waiter=Waiter, outcome=int)
+    cdef object _park_send(self, object value, object timeout)
+    @cython.locals(waiter=TaskWaiter, node=Node)
+    cpdef begin_receive(self, object timeout, str operation)
+    @cython.locals(waiter=TaskWaiter, node=Node, outcome=int)
+    cpdef begin_send(self, object value, object timeout)
+    @cython.locals(node=Node)
+    cpdef finish_receive(self, TaskWaiter waiter, object closed)
+    @cython.locals(node=Node)
+    cpdef finish_send(self, TaskWaiter waiter)
+    @cython.locals(scope=Scope)
+    cdef object poll(self)
+    @cython.locals(scope=Scope)
+    cpdef bint offer(self, object value) except *
+    @cython.locals(scope=Scope)
+    cpdef asend(self, object value, object timeout=*)
+    @cython.locals(first=Waiter, last=Waiter, node=Node, ours=bint)
+    cpdef close(self, object error=*)
+    cpdef object closed_error(self)
+
+@cython.final
+cdef class SendCase:
+    cdef readonly ChannelCore channel
+    cdef readonly object value
+    cdef int state
+
+cdef class SenderCore:
+    cdef readonly ChannelCore _channel
+    cdef object __weakref__
+
+cdef class ReceiverCore:
+    cdef readonly ChannelCore _channel
+    cdef object __weakref__

@@ -1,0 +1,127 @@
+"""The twin of native.h and parking.h for the interpreted kernel: the same names, in Python.
+
+The lock can be taken again by the thread that holds it. A finalizer or a signal handler that calls in while its own
+thread is inside a locked region therefore never deadlocks, but it may see that region half done (C6); compiled, locked
+regions run no Python code, and this cannot happen.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contextvars import ContextVar
+
+LOCKS = True
+
+# A waiter's state: FIRED + n says that its node number n fired.
+WAITING = 0
+EXPIRED = 1
+WITHDRAWN = 2
+FIRED = 3
+
+monotonic = time.monotonic
+thread_ident = threading.get_ident
+address_of = id
+random_below = random.randrange
+
+
+class Atomic:
+    """An integer with a compare-and-swap."""
+
+    __slots__ = ("_guard", "_value")
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._value = 0
+
+
+def atomic_load(atomic: Atomic) -> int:
+    return atomic._value
+
+
+def atomic_cas(atomic: Atomic, expected: int, to: int) -> bool:
+    with atomic._guard:
+        if atomic._value != expected:
+            return False
+        atomic._value = to
+        return True
+
+
+Lock = threading.RLock
+
+
+def lock_take(lock: threading.RLock) -> None:
+    lock.acquire()
+
+
+def lock_drop(lock: threading.RLock) -> None:
+    lock.release()
+
+
+def context_get(variable: ContextVar[Any]) -> Any:
+    return variable.get(None)
+
+
+def ring_take(ring: list[Any], at: int) -> Any:
+    value = ring[at]
+    ring[at] = None
+    return value
+
+
+def ring_put(ring: list[Any], at: int, value: Any) -> None:
+    ring[at] = value
+
+
+def new_instance(cls: type[Any]) -> Any:
+    return cls.__new__(cls)
+
+
+class Parker:
+    """Where one thread sleeps once; any thread wakes it."""
+
+    __slots__ = ("_asleep",)
+
+    def __init__(self) -> None:
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
+
+
+def parker_park(parker: Parker, deadline: float, main_thread: bool) -> int:
+    """1 when woken, 0 when the clock has passed `deadline`; raises what a signal handler raised."""
+    while True:
+        seconds = deadline - monotonic()
+        if seconds > threading.TIMEOUT_MAX:
+            seconds = threading.TIMEOUT_MAX if deadline < float("inf") else -1
+        elif seconds <= 0:
+            return int(parker._asleep.acquire(blocking=False))
+        if main_thread and not 0 <= seconds <= 0.1:
+            seconds = 0.1  # A signal just before the sleep does not interrupt it: look again this often.
+        if parker._asleep.acquire(timeout=seconds):
+            return 1
+
+
+def parker_wake(parker: Parker) -> None:
+    parker._asleep.release()
+
+
+def parker_free(parker: Parker) -> None:
+    """Nothing to give back: the lock goes with the parker."""
+
+
+def raise_soon(error: BaseException) -> None:
+    """Raise `error` in the main thread at the next instruction that can."""
+    if type(error) is KeyboardInterrupt:
+        _thread.interrupt_main()
+        return
+    ident = ctypes.c_ulong(threading.main_thread().ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(type(error)))
+
+
+def parking_after_fork() -> None:
+    """No state that outlives a fork."""

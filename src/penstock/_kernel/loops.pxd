@@ -1,0 +1,54 @@
+cimport cython
+from penstock._kernel.native cimport Lock, atomic_load, lock_drop, lock_take
+from penstock._kernel.operations cimport Expiry, deadline_after, expire_at, settle, watch_ambient, FOREVER
+from penstock._kernel.scopes cimport Scope
+from penstock._kernel.timers cimport TIMERS, TimerService
+from penstock._kernel.waiters cimport Node, Source, Waiter
+
+cdef object get_running_loop
+cdef object Future
+cdef object CancelledError
+cdef object current_task
+cdef dict ports
+
+cdef object running_loop()
+cdef void refuse_in_loop(str operation, str instead) except *
+
+@cython.final
+cdef class Port:
+    cdef Lock _lock
+    cdef object _loop
+    cdef list _inbox
+    cdef object __weakref__
+    @cython.locals(spare=list, stranded=list, first=bint)
+    cdef bint post(self, object loop, object item)
+
+@cython.locals(port=Port)
+cdef Port port_of(object loop)
+
+@cython.final
+cdef class TaskWaiter(Waiter):
+    cdef object _future
+    cdef object _loop
+    cdef Node _scope_node
+    cdef Expiry _expiry
+    cdef double _deadline
+    cdef bint _shielded
+    cdef str _operation
+    cdef void prepare(self, double deadline, str operation, bint shielded) except *
+    cpdef _woken(self)
+    cpdef Node settled(self)
+    cdef void _disarm(self) noexcept
+
+@cython.final
+cdef class Interrupter:
+    cdef public object scope
+    cdef object _task
+    cdef object _loop
+    cdef Py_ssize_t _cancelling
+    cdef bint _delivered
+    cdef bint _shown
+    cdef bint _left
+    @cython.locals(scope=Scope, outer=Scope)
+    cpdef _deliver(self)
+    cpdef bint same_task(self, object task)

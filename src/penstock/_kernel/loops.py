@@ -1,0 +1,331 @@
+"""Parking an asyncio task. The only file of the library's core that knows asyncio.
+
+A parked task awaits a future of its loop. A wake-up inside the loop sets that future at once; one from elsewhere goes
+into the loop's inbox (its Port), and only the first item of a burst writes to the loop's self-pipe.
+
+Invariants
+  L1. A future is touched by the thread that runs its loop alone.
+  L2. A port whose inbox is not empty has a `_drain` scheduled, or its loop is closed.
+  L3. Who finds a loop closed gives back what was handed to its tasks (`Waiter.retract`): they will not run again.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from penstock._kernel import shadow as cython
+
+if not cython.compiled:
+    from penstock._kernel.interpreted import Lock, lock_drop, lock_take
+    from penstock._kernel.operations import FOREVER, Expiry, deadline_after, expire_at, settle, watch_ambient
+    from penstock._kernel.timers import TIMERS
+    from penstock._kernel.waiters import Node, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from penstock._kernel.scopes import Scope
+
+# asyncio's own, bound when it has been imported: the core does without it otherwise.
+get_running_loop: Any = None
+Future: Any = None
+CancelledError: Any = None
+current_task: Any = None
+
+ports: dict[int, Port] = {}
+
+
+def _bind() -> None:
+    global get_running_loop, Future, CancelledError, current_task
+    import asyncio
+
+    Future = asyncio.Future
+    CancelledError = asyncio.CancelledError
+    current_task = asyncio.current_task
+    get_running_loop = asyncio._get_running_loop
+
+
+def running_loop() -> Any:
+    """The event loop that the calling thread runs, or None."""
+    if get_running_loop is None:
+        if "asyncio" not in sys.modules:
+            return None
+        _bind()
+    return get_running_loop()
+
+
+def refuse_in_loop(operation: str, instead: str) -> None:
+    """RuntimeError if the calling thread runs an event loop, which parking would block."""
+    if running_loop() is not None:
+        raise RuntimeError(f"{operation}() would block the event loop; use 'await {instead}()'")
+
+
+class Port:
+    """How other threads reach one event loop."""
+
+    __slots__ = ("__weakref__", "_inbox", "_lock", "_loop")
+
+    def __init__(self, loop: Any) -> None:
+        if not cython.compiled:
+            self._lock = Lock()
+        self._loop = weakref.ref(loop)
+        self._inbox: list[Any] = []
+
+    def post(self, loop: Any, item: Any) -> bool:
+        """Let `item._woken()` be called in the loop. False if the loop is closed."""
+        lock_take(self._lock)
+        first = not self._inbox
+        self._inbox.append(item)
+        lock_drop(self._lock)
+        try:
+            if first:
+                loop.call_soon_threadsafe(self._drain)
+                return True
+            if not loop.is_closed():
+                return True
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+        stranded: list[Any] = []
+        lock_take(self._lock)
+        stranded, self._inbox = self._inbox, stranded
+        lock_drop(self._lock)
+        for other in stranded:
+            if other is not item:
+                other._stranded()
+        return False
+
+    def _drain(self) -> None:
+        spare: list[Any] = []
+        lock_take(self._lock)
+        items = self._inbox
+        self._inbox = spare
+        lock_drop(self._lock)
+        for item in items:
+            item._woken()
+
+
+def port_of(loop: Any) -> Port:
+    number = id(loop)
+    port = ports.get(number)
+    if port is None or port._loop() is not loop:
+        port = Port(loop)
+        ports[number] = port
+        weakref.finalize(loop, _forget_port, number, weakref.ref(port)).atexit = False
+    return port
+
+
+def _forget_port(number: int, port: Any) -> None:
+    if ports.get(number) is port():
+        ports.pop(number, None)
+
+
+class TaskWaiter(Waiter):
+    """A parked operation of an asyncio task.
+
+    Await it once. When the await raises, call `interrupted` with the error; otherwise, and if that returned, `settled`
+    gives the node that fired or raises what ended the wait.
+    """
+
+    __slots__ = ("_deadline", "_expiry", "_future", "_loop", "_operation", "_scope_node", "_shielded")
+
+    def __init__(self) -> None:
+        Waiter.__init__(self)
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError("no running event loop: this operation is for asyncio tasks")
+        self._loop = loop
+        self._future = Future(loop=loop)
+        if not cython.compiled:
+            self._scope_node: Node | None = None
+            self._expiry: Expiry | None = None
+            self._deadline = FOREVER
+            self._shielded = False
+            self._operation = ""
+
+    def prepare(self, deadline: float, operation: str, shielded: bool) -> None:
+        """Say when the wait ends at the latest, and whether the ambient scope ends it."""
+        self._deadline = deadline
+        self._operation = operation
+        self._shielded = shielded
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self._shielded:
+            self._scope_node = watch_ambient(self)
+            if self._scope_node is not None and self.fired() is self._scope_node:
+                self._woken()
+        if self._deadline < FOREVER:
+            self._expiry = expire_at(self, self._deadline)
+        return self._future.__await__()  # type: ignore[no-any-return]
+
+    def interrupted(self, error: BaseException) -> None:
+        """The await raised `error`: raise it again unless the operation has happened, and cannot be undone."""
+        self._disarm()
+        if self.retract() or not isinstance(error, CancelledError):
+            raise error
+        self.redeliver(error)
+
+    def settled(self) -> Node | None:
+        self._disarm()
+        return settle(self, self._scope_node, self._operation)
+
+    def _disarm(self) -> None:
+        if self._expiry is not None:
+            TIMERS.remove(self._expiry)
+            self._expiry = None
+
+    def wake(self) -> bool:
+        loop = self._loop
+        if running_loop() is loop:
+            self._woken()
+            return True
+        if loop.is_closed():
+            return False
+        return port_of(loop).post(loop, self)
+
+    def _woken(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def _stranded(self) -> None:
+        self.retract()
+
+    def redeliver(self, error: BaseException) -> None:
+        task = current_task()
+        if task is not None:
+            task.uncancel()
+            task.cancel(*error.args)
+
+
+class Interrupter:
+    """Interrupts an asyncio task's foreign awaits when the scope that it is in ends.
+
+    Everything but `interrupt` happens in the thread that runs the loop.
+    """
+
+    __slots__ = ("_cancelling", "_delivered", "_left", "_loop", "_shown", "_task", "scope")
+
+    def __init__(self) -> None:
+        loop = running_loop()
+        task = None if loop is None else current_task()
+        if task is None:
+            raise RuntimeError("no running asyncio task: outside one, use 'with' instead of 'async with'")
+        self._loop = loop
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.scope: Any = None
+        if not cython.compiled:
+            self._delivered = False
+            self._shown = False
+            self._left = False
+
+    def interrupt(self) -> None:
+        """The scope has ended. Called in any thread."""
+        loop = self._loop
+        if running_loop() is loop:
+            self._woken()
+        elif not loop.is_closed():
+            port_of(loop).post(loop, self)
+
+    def _woken(self) -> None:
+        # Behind the steps of tasks already woken: if one of them is this task, it has seen the ending by then.
+        self._loop.call_soon(self._deliver)
+
+    def _stranded(self) -> None:
+        """The loop is closed: there is no await to interrupt."""
+
+    def same_task(self, task: Any) -> bool:
+        return self._task is task
+
+    def _deliver(self) -> None:
+        if self._left or self._shown:
+            return
+        scope = self.scope
+        outer = scope._outer
+        while outer is not None:  # An enclosing scope that ends for the same reason interrupts for both.
+            if (
+                outer._interrupter is not None
+                and outer._interrupter.same_task(self._task)
+                and outer._origin is scope._origin
+            ):
+                return
+            outer = outer._outer
+        self._delivered = True
+        self._task.cancel("the ambient context has ended")
+
+    def shown(self) -> None:
+        """`Cancelled` is about to be raised. If it is in this task, no interruption is needed."""
+        if running_loop() is self._loop and current_task() is self._task:
+            self._shown = True
+
+    def leave(self, error: BaseException | None) -> bool:
+        """The task leaves the scope with `error`. True if that is the interruption delivered here, and nothing else."""
+        self._left = True
+        if not self._delivered:
+            return False
+        self._delivered = False
+        if self._task.uncancel() > self._cancelling:
+            return False
+        if isinstance(error, CancelledError):
+            return True
+        self._delivered = True  # Never noticed: see `absorb`.
+        return False
+
+    def unnoticed(self) -> bool:
+        """After `leave`: was the interruption requested, and is the request still pending? The next await would raise.
+
+        From Python 3.13 on, `uncancel` takes the request back by itself.
+        """
+        return self._delivered and bool(getattr(self._task, "_must_cancel", False))
+
+    async def absorb(self) -> None:
+        """Let the pending request end here."""
+        try:
+            await _one_step()
+        except CancelledError:
+            pass
+
+
+class _one_step:  # noqa: N801  an awaitable that suspends for one step of the loop
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+# For the code above the kernel
+
+_tasks: set[Any] = set()  # Loops refer to their tasks weakly.
+
+
+def running_event_loop() -> Any:
+    """The event loop that the calling thread runs, or None."""
+    return running_loop()
+
+
+def is_own_cancellation(error: BaseException) -> bool:
+    """Is `error` the way in which asyncio cancels a task?"""
+    return CancelledError is not None and isinstance(error, CancelledError)
+
+
+def create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
+    """Run `coroutine` as a task of `loop`, from any thread. In the end call `ended` with a cancellation."""
+    if running_loop() is loop:
+        _create_task(loop, coroutine, context, ended)
+    else:
+        loop.call_soon_threadsafe(_create_task, loop, coroutine, context, ended)
+
+
+def _create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
+    task = loop.create_task(coroutine, context=context)
+    _tasks.add(task)
+    task.add_done_callback(partial(_task_done, ended))
+
+
+def _task_done(ended: Any, task: Any) -> None:
+    _tasks.discard(task)
+    ended(CancelledError())

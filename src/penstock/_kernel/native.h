@@ -1,0 +1,103 @@
+/* What the compiled kernel asks of the platform: a lock, an atomic integer, a place to park a thread, the clock, and
+   three shortcuts into CPython. `interpreted.py` is the twin of this file, name by name.
+
+   Invariants
+   - With the GIL the lock is nothing: a locked region of the kernel runs no Python code and never releases the GIL, so
+     it is atomic as it stands. Free-threaded, it is a PyMutex.
+   - `Lock`, `Atomic` and `Parker` are valid when all their bytes are zero.
+   - A Parker is used by one thread, once; `parker_wake` may be called by any thread holding an attached thread state. */
+#pragma once
+#include <Python.h>
+#include <stdint.h>
+
+/* ---- atomics ---- */
+
+typedef struct { volatile int value; } pk_atomic;
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+#define pk_load(a) _InterlockedOr((volatile long *)&(a).value, 0)
+#define pk_exchange(a, to) _InterlockedExchange((volatile long *)&(a).value, (to))
+#define pk_add(a, n) _InterlockedExchangeAdd((volatile long *)&(a).value, (n))
+#define pk_swap_if(a, from, to) (_InterlockedCompareExchange((volatile long *)&(a).value, (to), (from)) == (from))
+#define PK_THREAD_LOCAL __declspec(thread)
+#else
+#define pk_load(a) __atomic_load_n(&(a).value, __ATOMIC_SEQ_CST)
+#define pk_exchange(a, to) __atomic_exchange_n(&(a).value, (to), __ATOMIC_SEQ_CST)
+#define pk_add(a, n) __atomic_fetch_add(&(a).value, (n), __ATOMIC_SEQ_CST)
+static inline int pk_cas(volatile int *at, int from, int to) {
+    return __atomic_compare_exchange_n(at, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+#define pk_swap_if(a, from, to) pk_cas(&(a).value, (from), (to))
+#define PK_THREAD_LOCAL __thread
+#endif
+
+/* ---- the kernel lock ---- */
+
+#ifdef Py_GIL_DISABLED
+#define PK_LOCKS 1
+typedef PyMutex pk_lock;
+#define lock_take(l) PyMutex_Lock(&(l))
+#define lock_drop(l) PyMutex_Unlock(&(l))
+#else
+#define PK_LOCKS 0
+typedef char pk_lock;
+#define lock_take(l) ((void)0)
+#define lock_drop(l) ((void)0)
+#endif
+
+/* ---- the clock: time.monotonic() without the float object ---- */
+
+static inline double monotonic(void) {
+#if PY_VERSION_HEX >= 0x030D0000
+    PyTime_t now = 0;
+    (void)PyTime_MonotonicRaw(&now);
+    return (double)now * 1e-9;
+#else
+    return (double)_PyTime_GetMonotonicClock() * 1e-9;
+#endif
+}
+
+/* ---- shortcuts into CPython ---- */
+
+/* The value of a context variable, or None: a new reference. */
+static inline PyObject *context_get(PyObject *variable) {
+    PyObject *value = NULL;
+    if (PyContextVar_Get(variable, Py_None, &value) < 0) return NULL;
+    return value;
+}
+
+/* Ring slots are moved in and out without touching the reference counts of what stays behind: an empty slot is None. */
+static inline PyObject *ring_take(PyObject *ring, Py_ssize_t at) {
+    PyObject *value = PyList_GET_ITEM(ring, at);
+    PyList_SET_ITEM(ring, at, Py_NewRef(Py_None));
+    return value;
+}
+static inline void ring_put(PyObject *ring, Py_ssize_t at, PyObject *value) {
+    Py_DECREF(PyList_GET_ITEM(ring, at)); /* None, always */
+    PyList_SET_ITEM(ring, at, Py_NewRef(value));
+}
+
+/* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */
+static inline uint32_t pk_random(void) {
+    static PK_THREAD_LOCAL uint64_t state = 0;
+    if (state == 0) {
+        uint64_t seed = (uint64_t)(monotonic() * 1e9) ^ ((uint64_t)(uintptr_t)&state << 16);
+        state = seed ? seed : 0x9E3779B97F4A7C15u;
+    }
+    state ^= state >> 12; state ^= state << 25; state ^= state >> 27;
+    return (uint32_t)((state * 0x2545F4914F6CDD1Du) >> 32);
+}
+static inline Py_ssize_t random_below(Py_ssize_t n) {
+    return (Py_ssize_t)(((uint64_t)pk_random() * (uint64_t)n) >> 32);
+}
+
+/* A new, empty instance of a class, without calling its __init__. */
+static inline PyObject *new_instance(PyObject *cls) {
+    PyObject *nothing = PyTuple_New(0);
+    PyObject *instance = nothing ? ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, nothing, NULL) : NULL;
+    Py_XDECREF(nothing);
+    return instance;
+}
+
+#define address_of(object) ((size_t)(object))

@@ -1,0 +1,33 @@
+# The C side of native.h, and the constants that the kernel's files share.
+
+cdef extern from "native.h" nogil:
+    ctypedef struct Atomic "pk_atomic":
+        pass
+    int atomic_load "pk_load"(Atomic) noexcept
+    bint atomic_cas "pk_swap_if"(Atomic, int, int) noexcept
+
+    ctypedef struct Lock "pk_lock":
+        pass
+    void lock_take(Lock) noexcept
+    void lock_drop(Lock) noexcept
+
+    double monotonic() noexcept
+    unsigned long thread_ident "PyThread_get_thread_ident"() noexcept
+    Py_ssize_t random_below(Py_ssize_t) noexcept
+
+    # True where kernel locks are real, so that several have to be taken in order.
+    bint LOCKS "PK_LOCKS"
+
+cdef extern from "native.h":
+    object context_get(object)
+    object ring_take(list, Py_ssize_t)
+    void ring_put(list, Py_ssize_t, object) noexcept
+    object new_instance(object)
+    size_t address_of(object) noexcept
+
+# A waiter's state: FIRED + n says that its node number n fired.
+cdef enum:
+    WAITING = 0
+    EXPIRED = 1
+    WITHDRAWN = 2
+    FIRED = 3

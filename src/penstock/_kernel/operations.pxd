@@ -1,0 +1,22 @@
+cimport cython
+from penstock._kernel.native cimport atomic_load, EXPIRED
+from penstock._kernel.scopes cimport Scope, ambient
+from penstock._kernel.seam cimport SEAM, Seam
+from penstock._kernel.timers cimport TIMERS, Timer, TimerService
+from penstock._kernel.waiters cimport Node, Source, Waiter, new_node
+
+cdef double FOREVER
+
+@cython.final
+cdef class Expiry(Timer):
+    cdef Waiter _waiter
+
+cdef double deadline_after(object timeout) except? -1.0
+@cython.locals(scope=Scope, node=Node)
+cdef Node watch_ambient(Waiter waiter)
+@cython.locals(expiry=Expiry)
+cdef Expiry expire_at(Waiter waiter, double deadline)
+@cython.locals(scope_node=Node)
+cdef Node park(Waiter waiter, double deadline, str operation, bint shielded=*)
+@cython.locals(node=Node, scope=Scope, state=int)
+cdef Node settle(Waiter waiter, Node scope_node, str operation)

@@ -1,0 +1,221 @@
+/* Parking a thread: spin a little, then sleep. Included by threads.py alone, since its counters are one per process.
+
+   A hand-over between two running threads costs about a microsecond, a sleep and a wake-up across processors about
+   fifty, so a thread that parks first spins on its flag for up to 20 microseconds.
+   - With the GIL the spinner has released it. Seeing its flag set, it goes on spinning until the thread that set it
+     (the one that holds the GIL) releases the GIL to park in its turn: `pk_parkings` counts those releases. Asking for
+     the GIL earlier would send this thread to sleep inside the interpreter.
+   - No more than (processors - 1) threads spin at once; with one processor nobody does.
+   - `pk_score` remembers whether spinning has paid lately; when it has not, only one parking in sixteen tries. */
+#pragma once
+#include "native.h"
+
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+#endif
+
+#define PK_IDLE 0
+#define PK_ASLEEP 1
+#define PK_WOKEN 2
+
+#define PK_SPIN_SECONDS 20e-6
+#define PK_SCORE_MAX 32
+#define PK_PROBE_EVERY 16
+/* A signal that arrives between the last look and the sleep does not interrupt the sleep: the main thread looks again
+   this often. */
+#define PK_SIGNAL_SLICE 0.1
+
+typedef struct {
+    pk_atomic word;
+    volatile int parkings_at_wake;
+    PyThread_type_lock semaphore;
+} pk_parker;
+
+static pk_atomic pk_parkings, pk_spinners;
+static volatile int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_processors = 0;
+
+#if defined(_MSC_VER)
+#define pk_pause() YieldProcessor()
+#elif defined(__x86_64__) || defined(__i386__)
+#define pk_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__) || defined(__arm__)
+#define pk_pause() __asm__ __volatile__("yield" ::: "memory")
+#else
+#define pk_pause() __asm__ __volatile__("" ::: "memory")
+#endif
+
+static int pk_count_processors(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+#if defined(_WIN32)
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return (int)info.dwNumberOfProcessors;
+#else
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+#endif
+}
+
+static inline void pk_yield(void) {
+#if defined(_WIN32)
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
+
+/* Semaphores (CPython's own thread locks, held, so that releasing one wakes) are reused. */
+static PyThread_type_lock pk_pool[64];
+static int pk_pooled = 0;
+static pk_lock pk_pool_lock;
+
+static PyThread_type_lock pk_semaphore_new(void) {
+    PyThread_type_lock semaphore = NULL;
+    lock_take(pk_pool_lock);
+    if (pk_pooled > 0) semaphore = pk_pool[--pk_pooled];
+    lock_drop(pk_pool_lock);
+    if (semaphore == NULL) {
+        semaphore = PyThread_allocate_lock();
+        if (semaphore != NULL) PyThread_acquire_lock(semaphore, 0);
+    }
+    return semaphore;
+}
+
+static void pk_semaphore_free(PyThread_type_lock semaphore) {
+    lock_take(pk_pool_lock);
+    if (pk_pooled < 64) {
+        pk_pool[pk_pooled++] = semaphore;
+        semaphore = NULL;
+    }
+    lock_drop(pk_pool_lock);
+    if (semaphore != NULL) {
+        PyThread_release_lock(semaphore);
+        PyThread_free_lock(semaphore);
+    }
+}
+
+/* Spin without the GIL; 1 when woken. */
+static int pk_spin(pk_parker *parker) {
+    if (pk_processors < 2) {
+        if (pk_processors == 0) pk_processors = pk_count_processors();
+        if (pk_processors < 2) return 0;
+    }
+    if (pk_score <= 0 && ++pk_skipped % PK_PROBE_EVERY != 0) return 0;
+    if (pk_add(pk_spinners, 1) >= pk_processors - 1) {
+        pk_add(pk_spinners, -1);
+        return 0;
+    }
+    double end = monotonic() + PK_SPIN_SECONDS;
+    int woken = 0, rounds = 0;
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (pk_load(parker->word) == PK_WOKEN) { woken = 1; break; }
+            pk_pause();
+        }
+#if PK_LOCKS
+        if (!woken && ++rounds > 4) pk_yield();
+#else
+        (void)rounds;
+#endif
+    } while (!woken && monotonic() < end);
+#if !PK_LOCKS
+    if (woken) {
+        end = monotonic() + PK_SPIN_SECONDS;
+        do {
+            for (int i = 0; i < 16; i++) {
+                if (pk_parkings.value != parker->parkings_at_wake) goto released;
+                pk_pause();
+            }
+        } while (monotonic() < end);
+    released:;
+    }
+#endif
+    pk_add(pk_spinners, -1);
+    if (woken) {
+        if (pk_score < PK_SCORE_MAX) pk_score += 2;
+    } else {
+        if (pk_score > 0) pk_score -= 1;
+        else if ((pk_skipped / PK_PROBE_EVERY) % 8 == 0) pk_processors = pk_count_processors();
+    }
+    return woken;
+}
+
+/* Park the calling thread until it is woken (1), the clock passes `deadline` (0), or a signal handler raised (-1). */
+static int parker_park_at(pk_parker *parker, double deadline, int main_thread) {
+    int woken = 0;
+    double now = deadline < Py_HUGE_VAL ? monotonic() : 0.0;
+    if (pk_load(parker->word) == PK_WOKEN) goto out;
+    if (parker->semaphore == NULL && (parker->semaphore = pk_semaphore_new()) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (now < deadline) {
+        Py_BEGIN_ALLOW_THREADS
+        pk_add(pk_parkings, 1);
+        woken = pk_spin(parker);
+        Py_END_ALLOW_THREADS
+    }
+    while (!woken) {
+        if (main_thread && PyErr_CheckSignals() < 0) return -1;
+        double seconds = deadline - (deadline < Py_HUGE_VAL ? monotonic() : 0.0);
+        if (seconds <= 0.0) return pk_load(parker->word) == PK_WOKEN;
+        if (main_thread && seconds > PK_SIGNAL_SLICE) seconds = PK_SIGNAL_SLICE;
+        PY_TIMEOUT_T micros = -1;
+        if (seconds < 1e9) micros = (PY_TIMEOUT_T)(seconds * 1e6) + 1;
+        Py_BEGIN_ALLOW_THREADS
+        if (pk_swap_if(parker->word, PK_IDLE, PK_ASLEEP)) {
+            pk_add(pk_parkings, 1);
+            woken = PyThread_acquire_lock_timed(parker->semaphore, micros, 1) == PY_LOCK_ACQUIRED;
+            if (!woken && !pk_swap_if(parker->word, PK_ASLEEP, PK_IDLE)) {
+                /* Woken in this instant: the semaphore has been released, or is about to be. */
+                PyThread_acquire_lock(parker->semaphore, WAIT_LOCK);
+                woken = 1;
+            }
+        } else {
+            woken = 1;
+        }
+        Py_END_ALLOW_THREADS
+    }
+out:
+    return main_thread && PyErr_CheckSignals() < 0 ? -1 : 1;
+}
+#define parker_park(parker, deadline, main_thread) parker_park_at(&(parker), (deadline), (main_thread))
+
+static void parker_wake_at(pk_parker *parker) {
+    parker->parkings_at_wake = pk_parkings.value;
+    if (pk_exchange(parker->word, PK_WOKEN) == PK_ASLEEP) PyThread_release_lock(parker->semaphore);
+}
+#define parker_wake(parker) parker_wake_at(&(parker))
+
+static void parker_free_at(pk_parker *parker) {
+    if (parker->semaphore != NULL) pk_semaphore_free(parker->semaphore);
+    parker->semaphore = NULL;
+}
+#define parker_free(parker) parker_free_at(&(parker))
+
+/* Raise `error` in the main thread at the next instruction that can: for an operation that has happened although a
+   signal handler raised while its task was parked. */
+static int pk_raise_pending(void *error) {
+    PyErr_SetObject((PyObject *)Py_TYPE((PyObject *)error), (PyObject *)error);
+    Py_DECREF((PyObject *)error);
+    return -1;
+}
+static void raise_soon(PyObject *error) {
+    Py_INCREF(error);
+    if (Py_AddPendingCall(pk_raise_pending, error) < 0) Py_DECREF(error);
+}
+
+static void parking_after_fork(void) {
+    pk_spinners.value = 0;
+    pk_processors = 0;
+#if PK_LOCKS
+    pk_pool_lock = (PyMutex){0};
+#endif
+}

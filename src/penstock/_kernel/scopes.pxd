@@ -1,0 +1,76 @@
+cimport cython
+from penstock._kernel.native cimport (
+    Atomic, Lock, atomic_cas, atomic_load, context_get, lock_drop, lock_take, new_instance,
+)
+from penstock._kernel.seam cimport SEAM, Seam
+from penstock._kernel.timers cimport TIMERS, Timer, TimerService
+from penstock._kernel.waiters cimport Node, Queue, Source, Waiter, chained, wake_all
+
+cdef object AMBIENT
+cdef double NEVER
+
+@cython.final
+cdef class Deadline(Timer):
+    cdef Scope _scope
+
+cdef class Scope(Source):
+    cdef public Scope parent
+    cdef Scope _forebear
+    cdef Scope _first_child
+    cdef Scope _previous_sibling
+    cdef Scope _next_sibling
+    cdef bint _linked
+    cdef Atomic _over
+    cdef Atomic _entries
+    cdef bint _by_deadline
+    cdef bint _quiet
+    cdef bint _has_value
+    cdef Scope _origin
+    cdef object _error
+    cdef object _given_cause
+    cdef object _timeout_cause
+    cdef object _key
+    cdef object _value
+    cdef double _deadline
+    cdef Scope _timed
+    cdef Deadline _timer
+    cdef Queue _waiters
+    cdef object _done
+    cdef object _token
+    cdef Scope _outer
+    cdef object _interrupter
+    @cython.locals(child=Scope, timer=Deadline)
+    cdef Scope derive(self, double deadline, object cause)
+    cdef bint _link(self, Scope child) noexcept
+    cdef void _unlink(self, Scope child) noexcept
+    cdef bint over(self)
+    @cython.locals(below=list, scope=Scope)
+    cdef bint end(self, Scope origin, bint by_deadline, object cause) except *
+    @cython.locals(scope=Scope, child=Scope)
+    cdef bint _end_one(self, Scope origin, bint by_deadline, object cause, list below) except *
+    @cython.locals(child=Scope)
+    cdef Scope _take_child(self)
+    @cython.locals(node=Node, first=Waiter, last=Waiter)
+    cdef Waiter _fire_waiters(self)
+    cdef void on_end(self) except *
+    @cython.locals(spare=Queue)
+    cdef bint enlist(self, Node node)
+    cdef object cancellation(self)
+    cdef object shown_cancellation(self)
+    cpdef check(self)
+    cpdef enter(self)
+    cpdef leave(self)
+    @cython.locals(child=Scope)
+    cpdef with_value(self, object key, object value)
+    @cython.locals(callback=Callback)
+    cpdef call_at_end(self, object function)
+    cdef bint _edge(self, object error, bint mine) except *
+
+@cython.final
+cdef class Callback(Scope):
+    cdef object _job
+
+@cython.locals(scope=Scope)
+cdef Scope ambient()
+@cython.locals(scope=Scope)
+cdef void check_ambient() except *

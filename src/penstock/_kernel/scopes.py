@@ -1,0 +1,594 @@
+"""Scopes: the tree of cancellation and deadlines under the public contexts. Semantics after Go's `context` package.
+
+Invariants
+  X1. A scope ends once (`_over` is swapped under its lock); what it ended with (`_origin`, cause, by deadline or not)
+      is written before. A scope that ends because one above it did has that one as its `_origin`.
+  X2. A scope that has not ended is linked to its forebear, the nearest scope above it that can end, and has ended no
+      later than that one's `end` returns. A scope that has ended is linked to nothing, and nothing to it.
+  X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is. Only a
+      scope with an own deadline earlier than its forebears' has a timer.
+  X4. A scope's children are guarded by its lock, and so are a child's sibling links, by its forebear's. No two scopes'
+      locks are held at once.
+  X5. The ambient scope is the value of the context variable AMBIENT; None, or no value, is the background.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import Cancelled, DeadlineExceeded
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from penstock._kernel import shadow as cython
+
+if not cython.compiled:
+    from penstock._kernel.interpreted import (
+        Atomic,
+        Lock,
+        atomic_cas,
+        atomic_load,
+        context_get,
+        lock_drop,
+        lock_take,
+        new_instance,
+    )
+    from penstock._kernel.seam import SEAM
+    from penstock._kernel.timers import TIMERS, Timer
+    from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, wake_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Token
+
+AMBIENT: ContextVar[Scope | None] = ContextVar("penstock.context")
+ambient_variable = AMBIENT  # For the code above the kernel: compiled, AMBIENT is not a name of the module.
+NEVER = float("inf")
+
+
+class Deadline(Timer):
+    """Ends a scope at its deadline."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        Timer.__init__(self)
+        self._scope = scope
+
+    def expire(self) -> None:
+        self._scope.end(self._scope, True, self._scope._timeout_cause)
+
+
+class Scope(Source):
+    """One node of the tree. The public class is `penstock.Context`, which adds the asyncio colour."""
+
+    __slots__ = (
+        "_by_deadline",
+        "_deadline",
+        "_done",
+        "_entries",
+        "_error",
+        "_first_child",
+        "_forebear",
+        "_given_cause",
+        "_has_value",
+        "_interrupter",
+        "_key",
+        "_linked",
+        "_next_sibling",
+        "_origin",
+        "_outer",
+        "_over",
+        "_previous_sibling",
+        "_quiet",
+        "_timed",
+        "_timeout_cause",
+        "_timer",
+        "_token",
+        "_value",
+        "_waiters",
+        "parent",
+    )
+
+    def __init__(self) -> None:
+        raise TypeError(f"{type(self).__name__} is not called: derive one, as in current().with_cancel()")
+
+    def _clear(self) -> None:
+        """Interpreted: give a new instance what a compiled one is born with."""
+        if not cython.compiled:
+            self._lock = Lock()
+            self._over = Atomic()
+            self._entries = Atomic()
+            self.parent: Scope | None = None
+            self._forebear: Scope | None = None
+            self._first_child: Scope | None = None
+            self._previous_sibling: Scope | None = None
+            self._next_sibling: Scope | None = None
+            self._linked = False
+            self._by_deadline = False
+            self._quiet = False
+            self._has_value = False
+            self._origin: Scope | None = None
+            self._error: BaseException | None = None
+            self._given_cause: Any = None
+            self._timeout_cause: Any = None
+            self._key: Any = None
+            self._value: Any = None
+            self._timed: Scope | None = None
+            self._timer: Deadline | None = None
+            self._waiters: Queue | None = None
+            self._done: Any = None
+            self._token: Token[Scope | None] | None = None
+            self._outer: Scope | None = None
+            self._interrupter: Any = None
+
+    @classmethod
+    def root(cls) -> Any:
+        """A scope without parent: the background."""
+        scope = new_instance(cls)
+        scope._begin()
+        return scope
+
+    def _begin(self) -> None:
+        self._clear()
+        self._deadline = NEVER
+
+    # Deriving
+
+    def derive(self, deadline: float, cause: Any) -> Scope:
+        """A child that ends with this scope, or at `deadline` with `cause`."""
+        child = new_instance(type(self))
+        child._clear()
+        child.parent = self
+        child._forebear = self if self.parent is not None else None
+        if deadline < self._deadline:
+            child._deadline = deadline
+            child._timed = child
+            child._timeout_cause = cause
+        else:
+            child._deadline = self._deadline
+            child._timed = self._timed
+        timer = None
+        if child._timed is child:
+            timer = child._timer = Deadline(child)
+        if child._forebear is not None and not self._link(child):
+            child.end(self._origin, False, None)
+        elif timer is not None:
+            if deadline <= SEAM.runtime.monotonic():
+                child.end(child, True, cause)
+            else:
+                TIMERS.add(timer, deadline)
+                if atomic_load(child._over):  # Ended from above in this instant.
+                    TIMERS.remove(timer)
+        return child
+
+    def _link(self, child: Scope) -> bool:
+        """Make `child` end with this scope. False if this scope has ended."""
+        linked = False
+        lock_take(self._lock)
+        try:
+            if not atomic_load(self._over):
+                child._next_sibling = self._first_child
+                if self._first_child is not None:
+                    self._first_child._previous_sibling = child
+                self._first_child = child
+                child._linked = linked = True
+        finally:
+            lock_drop(self._lock)
+        return linked
+
+    def _unlink(self, child: Scope) -> None:
+        lock_take(self._lock)
+        try:
+            if child._linked:
+                child._linked = False
+                if child._previous_sibling is None:
+                    self._first_child = child._next_sibling
+                else:
+                    child._previous_sibling._next_sibling = child._next_sibling
+                if child._next_sibling is not None:
+                    child._next_sibling._previous_sibling = child._previous_sibling
+                child._previous_sibling = None
+                child._next_sibling = None
+        finally:
+            lock_drop(self._lock)
+
+    def with_cancel(self) -> Any:
+        """A child context that ends when it is cancelled, or when this one ends."""
+        return self.derive(NEVER, None)
+
+    def with_timeout(self, seconds: float, cause: Any = None) -> Any:
+        """A child context that ends `seconds` from now, with `cause`, or when this one ends."""
+        return self.derive(SEAM.runtime.monotonic() + float(seconds), cause)
+
+    def with_deadline(self, deadline: float, cause: Any = None) -> Any:
+        """A child context that ends at `deadline`, on the clock of `time.monotonic()`, or when this one ends."""
+        return self.derive(float(deadline), cause)
+
+    def with_value(self, key: Any, value: Any) -> Any:
+        """A child context that carries a value: `value(key)` gives it, in the child and below."""
+        if key is None:
+            raise TypeError("the key of a context value must not be None")
+        child: Scope = self.derive(NEVER, None)
+        child._has_value = True
+        child._key = key
+        child._value = value
+        return child
+
+    def without_cancel(self) -> Any:
+        """A child context with this one's values, which does not end when this one does, and has no deadline."""
+        child: Scope = new_instance(type(self))
+        child._begin()
+        child.parent = self
+        return child
+
+    # What a scope tells
+
+    @property
+    def deadline(self) -> float | None:
+        """When this context ends at the latest, on the clock of `time.monotonic()`; None: never."""
+        return None if self._deadline == NEVER else self._deadline
+
+    def value(self, key: Any) -> Any:
+        """The value given to the nearest `with_value` above, or here, whose key equals `key`; None if there is none."""
+        scope: Any = self
+        while scope is not None:
+            found, value = scope._own_value(key)
+            if found:
+                return value
+            scope = scope.parent
+        return None
+
+    def _own_value(self, key: Any) -> tuple[bool, Any]:
+        if self._has_value and self._key == key:
+            return True, self._value
+        return False, None
+
+    @property
+    def error(self) -> Any:
+        """None; once ended, a `Cancelled` or a `DeadlineExceeded`."""
+        if not atomic_load(self._over):
+            return None
+        origin = self._origin
+        if origin is not self:
+            return origin.error
+        if self._error is None:
+            error: Any = DeadlineExceeded("context deadline exceeded") if self._by_deadline else self.cancellation()
+            lock_take(self._lock)
+            try:
+                if self._error is None:
+                    self._error = error
+            finally:
+                lock_drop(self._lock)
+        return self._error
+
+    @property
+    def cause(self) -> Any:
+        """Why this context ended: the first cause given, else `error`; None while it has not ended."""
+        if not atomic_load(self._over):
+            return None
+        cause = self._origin._given_cause
+        return self.error if cause is None else cause
+
+    def check(self) -> None:
+        """Raise `Cancelled` if this context has ended."""
+        if self.over():
+            raise self.shown_cancellation()
+
+    def cancellation(self) -> Any:
+        """A new `Cancelled` for this scope, which has ended."""
+        origin = self._origin
+        message = "context deadline exceeded" if origin._by_deadline else "context cancelled"
+        cause = origin._given_cause
+        if cause is not None:
+            message = f"{message}: {cause}"
+        error = Cancelled(message, cause=cause, origin=origin)
+        if isinstance(cause, BaseException):
+            error.__cause__ = cause
+        return error
+
+    def shown_cancellation(self) -> Any:
+        """As `cancellation`, about to be raised in the running task: nobody need interrupt that task any more."""
+        scope: Any = self
+        while scope is not None:
+            scope = scope._tell_interrupter()
+        return self.cancellation()
+
+    def _tell_interrupter(self) -> Scope | None:
+        if self._interrupter is not None:
+            self._interrupter.shown()
+        return self.parent if self._outer is None else self._outer
+
+    # Ending
+
+    def over(self) -> bool:
+        """Has this scope ended? A deadline that has passed counts, whether or not its timer has been served."""
+        if atomic_load(self._over):
+            return True
+        if self._deadline < NEVER and self._deadline <= SEAM.runtime.monotonic():
+            timed = self._timed
+            timed.end(timed, True, timed._timeout_cause)
+            return bool(atomic_load(self._over))
+        return False
+
+    def end(self, origin: Scope, by_deadline: bool, cause: Any) -> bool:
+        """End this scope and all below it. False if it has ended before."""
+        below: list[Scope] = []
+        if not self._end_one(origin, by_deadline, cause, below):
+            return False
+        while below:
+            scope = below.pop()
+            scope._end_one(origin, by_deadline, None, below)
+        return True
+
+    def _end_one(self, origin: Scope, by_deadline: bool, cause: Any, below: list[Scope]) -> bool:
+        chain = None
+        lock_take(self._lock)
+        try:
+            if atomic_load(self._over):
+                return False
+            self._origin = origin
+            if origin is self:
+                self._by_deadline = by_deadline
+                self._given_cause = cause
+            atomic_cas(self._over, 0, 1)
+            if self._waiters is not None:
+                chain = self._fire_waiters()
+        finally:
+            lock_drop(self._lock)
+        if self._forebear is not None:
+            self._forebear._unlink(self)
+        if self._timer is not None:
+            TIMERS.remove(self._timer)
+            self._timer = None
+        self.on_end()
+        if chain is not None:
+            wake_all(chain)
+        if self._interrupter is not None:
+            self._interrupter.interrupt()
+        while True:
+            child = self._take_child()
+            if child is None:
+                return True
+            below.append(child)
+
+    def _take_child(self) -> Scope | None:
+        lock_take(self._lock)
+        try:
+            child = self._first_child
+            if child is not None:
+                self._first_child = child._next_sibling
+                if self._first_child is not None:
+                    self._first_child._previous_sibling = None
+                child._next_sibling = None
+                child._linked = False
+        finally:
+            lock_drop(self._lock)
+        return child
+
+    def _fire_waiters(self) -> Waiter | None:
+        first: Waiter | None = None
+        last: Waiter | None = None
+        while True:
+            node = self._waiters.fire_next()
+            if node is None:
+                return first
+            first = chained(first, last, node.waiter)
+            last = node.waiter
+
+    def on_end(self) -> None:
+        """The scope has ended; no lock is held."""
+        if self._done is not None:
+            self._done.close()
+
+    def cancel(self, cause: Any = None) -> None:
+        """End this context and all below it. The first call counts; later ones change nothing.
+
+        May be called from anywhere: any thread, a signal handler, a finalizer.
+        """
+        if self.parent is None:
+            raise RuntimeError("the background context cannot be cancelled; derive one with with_cancel()")
+        self.end(self, False, cause)
+
+    def done_channel(self) -> Any:
+        """The channel that `closed_at_end` has been given, if any."""
+        return self._done
+
+    def interrupter(self) -> Any:
+        """What interrupts the task that is in this scope by `async with`."""
+        return self._interrupter
+
+    def description(self) -> str:
+        """How this context was derived."""
+        if self.parent is None:
+            return "background"
+        if self._has_value:
+            return f"with_value({self._key!r}, {self._value!r})"
+        if self._timed is self:
+            return f"with_deadline({self._deadline:.3f})"
+        if self._forebear is None and self.parent.parent is not None:
+            return "without_cancel"
+        return "with_cancel"
+
+    def closed_at_end(self, channel: Any) -> Any:
+        """Let `channel` be closed when the scope ends, unless another is already; returns the one that is."""
+        lock_take(self._lock)
+        try:
+            if self._done is None:
+                self._done = channel
+            else:
+                channel = self._done
+        finally:
+            lock_drop(self._lock)
+        if atomic_load(self._over):
+            channel.close()
+        return channel
+
+    def call_at_end(self, function: Callable[[], object]) -> Any:
+        """Let `function` be called in a thread of its own when the scope ends; returns what stops that."""
+        callback = new_instance(Callback)
+        callback._begin()
+        callback._prepare(self, function)
+        if self.parent is not None and not self._link(callback):
+            callback.end(self._origin, False, None)
+        return callback._stop
+
+    # Waiting under a scope
+
+    def enlist(self, node: Node) -> bool:
+        """Let `node` fire when the scope ends. False if it has ended."""
+        spare = Queue() if self._waiters is None else None
+        lock_take(self._lock)
+        try:
+            if atomic_load(self._over):
+                return False
+            if self._waiters is None:
+                self._waiters = spare
+            self._waiters.append(node)
+        finally:
+            lock_drop(self._lock)
+        return True
+
+    def waiting(self) -> int:
+        """How many parked operations would end with this scope."""
+        lock_take(self._lock)
+        try:
+            return 0 if self._waiters is None else self._waiters.count()
+        finally:
+            lock_drop(self._lock)
+
+    # Scopes in `with`
+
+    def enter(self) -> None:
+        if self.parent is None:
+            raise RuntimeError("the background context is no scope; use attach(), or derive one with with_cancel()")
+        if not atomic_cas(self._entries, 0, 1):
+            raise RuntimeError("this context has been entered before; derive a new one, or use attach()")
+        self._outer = ambient()
+        self._token = AMBIENT.set(self)
+
+    def leave(self) -> None:
+        token = self._token
+        self._token = None
+        try:
+            AMBIENT.reset(token)
+        finally:
+            self._outer = None
+            self.end(self, False, None)
+
+    def __enter__(self) -> Any:
+        self.enter()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        self.leave()
+        return error is not None and self._edge(error, False)
+
+    def enter_async(self) -> None:
+        """As `__enter__`, and let the scope's ending interrupt whatever the running task awaits."""
+        interrupter = SEAM.runtime.interrupter()
+        interrupter.scope = self
+        self.enter()
+        self._interrupter = interrupter
+        if atomic_load(self._over):
+            interrupter.interrupt()
+
+    def leave_async(self, error: BaseException | None) -> Any:
+        """As `__exit__`; returns whether the block's error stops here, or an awaitable that does."""
+        interrupter = self._interrupter
+        self.leave()
+        self._interrupter = None
+        mine = interrupter.leave(error)
+        return error is not None and self._edge(error, mine)
+
+    def leave_interrupter(self, error: BaseException | None) -> Any:
+        """The task does not want to be interrupted any more. `error`, or the `Cancelled` that it stands for."""
+        interrupter = self._interrupter
+        self._interrupter = None
+        if interrupter.leave(error):
+            cancellation = self.cancellation()
+            cancellation.__cause__ = error
+            return cancellation
+        return error
+
+    def leads_to(self, scope: Any) -> bool:
+        """Is this scope above `scope`?"""
+        while scope is not None:
+            scope = scope.parent
+            if scope is self:
+                return True
+        return False
+
+    def _edge(self, error: BaseException, interrupted: bool) -> bool:
+        """True: `error` was the ending of this scope, and stops here. Raises where it becomes another error."""
+        if interrupted:
+            if self._origin is not self:
+                raise self.cancellation() from error
+        elif not isinstance(error, Cancelled):
+            if not isinstance(error, BaseExceptionGroup):
+                return False
+            _, rest = error.split(self._is_own)
+            if rest is error:
+                return False
+            if rest is not None:
+                raise rest
+        elif error.origin is not self:
+            return False
+        if self._by_deadline and not self._quiet:
+            cause = self._given_cause
+            raise DeadlineExceeded("context deadline exceeded" if cause is None else str(cause)) from (
+                cause if isinstance(cause, BaseException) else error
+            )
+        return True
+
+    def _is_own(self, error: BaseException) -> bool:
+        return isinstance(error, Cancelled) and error.origin is self
+
+    def ending_quietly(self) -> Any:
+        """Let the block end without an error when the deadline passes."""
+        self._quiet = True
+        return self
+
+
+class Callback(Scope):
+    """A function to be called when its parent ends."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self) -> None:
+        raise TypeError
+
+    def _prepare(self, parent: Scope, function: Callable[[], object]) -> None:
+        self.parent = parent
+        self._forebear = parent if parent.parent is not None else None
+        self._job = partial(copy_context().run, function)
+
+    def on_end(self) -> None:
+        job = self._job
+        self._job = None
+        if self._origin is not self:
+            SEAM.runtime.start(job)
+
+    def _stop(self) -> bool:
+        """True: the function will not be called because of this call. False: it has been, or was stopped before."""
+        return self.end(self, False, None)
+
+
+def ambient() -> Scope | None:
+    """The ambient scope; None for the background."""
+    return context_get(AMBIENT)
+
+
+def check_ambient() -> None:
+    """Raise `Cancelled` if the ambient scope has ended."""
+    scope = context_get(AMBIENT)
+    if scope is not None:
+        scope.check()
+
+
+def current_scope() -> Scope | None:
+    """As `ambient`, for the code above the kernel."""
+    return context_get(AMBIENT)

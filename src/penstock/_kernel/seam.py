@@ -1,0 +1,64 @@
+"""The seam between the library and the world: time, chance, waiting, and the start of threads.
+
+Everything that parks, wakes, looks at the clock, starts a thread or chooses at random goes through `SEAM.runtime`. The
+real runtime is in `threads.py`; simulated time, exploration of schedules and inspection are other runtimes, installed
+in its place. `Waiter.park` and `Waiter.wake` are the other half of the seam: a runtime hands out its own waiters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from penstock._kernel import shadow as cython
+
+if not cython.compiled:
+    from penstock._kernel.waiters import Waiter
+
+
+class Runtime:
+    """What the kernel asks of the world."""
+
+    __slots__ = ()
+
+    def monotonic(self) -> float:
+        """Seconds, on the clock of all deadlines."""
+        raise NotImplementedError
+
+    def thread_waiter(self, operation: str, instead: str) -> Waiter:
+        """A waiter for the calling thread.
+
+        RuntimeError, naming what to await `instead`, if the thread must not park, since it runs an event loop.
+        """
+        raise NotImplementedError
+
+    def task_waiter(self) -> Waiter:
+        """An awaitable waiter for the running asynchronous task; RuntimeError if there is none."""
+        raise NotImplementedError
+
+    def interrupter(self) -> Any:
+        """What can interrupt the running asynchronous task; RuntimeError if there is none."""
+        raise NotImplementedError
+
+    def start(self, function: Callable[[], object]) -> None:
+        """Call `function` in a thread of its own, soon."""
+        raise NotImplementedError
+
+    def choose(self, n: int) -> int:
+        """One of range(n), uniformly."""
+        raise NotImplementedError
+
+
+class Seam:
+    """Holds the runtime in use."""
+
+    __slots__ = ("runtime",)
+
+    def __init__(self) -> None:
+        self.runtime = Runtime()
+
+
+SEAM = Seam()

@@ -1,0 +1,356 @@
+"""Waiting for the first of several channel operations. Semantics after Go's `runtime/select.go`.
+
+Invariants
+  S1. A select decides while it holds the locks of all its channels: what is ready is ready at one instant, and, if
+      nothing is, its nodes are in all queues before anybody can act on one of them.
+  S2. The locks are taken in the order of the channels' addresses, each once, so that selects cannot deadlock.
+  S3. Among several ready cases each is chosen with the same probability.
+  S4. A parked select has one node for each of its cases; one waiter, so that one of them fires. A select looks for
+      partners before it queues itself, so it never meets itself.
+  S5. A send case belongs to one select at a time (`state` is SELECTING), and ends when its send has happened (SPENT).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from penstock._kernel import shadow as cython
+
+if not cython.compiled:
+    UNUSED, SELECTING, SPENT = 0, 1, 2  # The state of a send case.
+    from penstock._kernel.channel import (
+        CLOSED,
+        EMPTY,
+        FULL,
+        RECEIVE,
+        SEND,
+        SHUT,
+        ChannelCore,
+        ReceiverCore,
+        SendCase,
+        SenderCore,
+    )
+    from penstock._kernel.interpreted import LOCKS, address_of, lock_drop, lock_take
+    from penstock._kernel.loops import TaskWaiter
+    from penstock._kernel.operations import deadline_after, park
+    from penstock._kernel.scopes import check_ambient
+    from penstock._kernel.seam import SEAM
+    from penstock._kernel.waiters import Node, Waiter, wake_all, new_node
+
+# What `select_ready` gives when only waiting can help.
+PARK: Any = object()
+
+
+class Selected:
+    """What a select did: the case's index, the object passed for it, and for a receive the value and Go's ok."""
+
+    __slots__ = ("channel", "index", "ok", "value", "waiter")
+    __match_args__ = ("index", "channel", "value", "ok")
+
+    def __init__(self) -> None:
+        raise TypeError("Selected is made by select()")
+
+    def __repr__(self) -> str:
+        return f"Selected(index={self.index}, channel={self.channel!r}, value={self.value!r}, ok={self.ok})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Selected):
+            return NotImplemented
+        mine = (self.index, self.channel, self.value, self.ok)
+        return mine == (other.index, other.channel, other.value, other.ok)
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.channel, self.value, self.ok))
+
+
+def new_selected(index: int, case: Any) -> Selected:
+    """A `Selected` for a send; a receive fills in the rest."""
+    selected: Any = Selected.__new__(Selected)
+    selected.index = index
+    selected.channel = case
+    if type(case) is SendCase:
+        sending = case
+        selected.channel = sending.channel
+    selected.ok = True
+    selected.value = None
+    selected.waiter = None
+    return selected
+
+
+def channel_of(case: Any) -> Any:
+    """The channel of a case; TypeError for what is no case."""
+    if isinstance(case, ChannelCore):
+        return case
+    if type(case) is SendCase:
+        sending = case
+        return sending.channel
+    if isinstance(case, ReceiverCore):
+        view = case
+        return view._channel
+    if isinstance(case, SenderCore):
+        raise TypeError("a sending view is no case of select; to send, pass view.sending(value)")
+    raise TypeError(f"a case of select is a channel or receiving view, channel.sending(value), or None; not {case!r}")
+
+
+# Locks
+
+
+def channels_of(cases: tuple[Any, ...]) -> list[ChannelCore]:
+    """The channels concerned, each once, in the order of their addresses."""
+    channels = {}
+    for case in cases:
+        if case is not None:
+            channel = channel_of(case)
+            channels[address_of(channel)] = channel
+    return [channels[address] for address in sorted(channels)]
+
+
+def next_channel(cases: tuple[Any, ...], address: int) -> ChannelCore | None:
+    """The channel with the next address. Finding all so costs the square of their number, and no allocation."""
+    found = None
+    for case in cases:
+        if case is not None:
+            channel = channel_of(case)
+            if address_of(channel) > address and (found is None or address_of(channel) < address_of(found)):
+                found = channel
+    return found
+
+
+def lock_all(cases: tuple[Any, ...], ordered: list[ChannelCore] | None) -> None:
+    if not LOCKS:
+        return
+    if ordered is not None:
+        for channel in ordered:
+            lock_take(channel._lock)
+        return
+    channel = next_channel(cases, 0)
+    while channel is not None:
+        lock_take(channel._lock)
+        channel = next_channel(cases, address_of(channel))
+
+
+def unlock_all(cases: tuple[Any, ...], ordered: list[ChannelCore] | None) -> None:
+    if not LOCKS:
+        return
+    if ordered is not None:
+        for channel in ordered:
+            lock_drop(channel._lock)
+        return
+    channel = next_channel(cases, 0)
+    while channel is not None:
+        following = next_channel(cases, address_of(channel))
+        lock_drop(channel._lock)
+        channel = following
+
+
+# One attempt
+
+
+def attempt(cases: tuple[Any, ...]) -> Any:
+    """Under all locks: do one of the ready cases, chosen at random.
+
+    Returns a `Selected`, the closed channel of a chosen send, or None if nothing is ready.
+    """
+    while True:
+        ready = 0
+        chosen = -1
+        for index in range(len(cases)):
+            case = cases[index]
+            if case is None:
+                continue
+            channel = channel_of(case)
+            if channel.sendable() if type(case) is SendCase else channel.receivable():
+                ready += 1
+                if ready == 1 or SEAM.runtime.choose(ready) == 0:
+                    chosen = index
+        if ready == 0:
+            return None
+        case = cases[chosen]
+        channel = channel_of(case)
+        selected = new_selected(chosen, case)
+        if type(case) is SendCase:
+            sending = case
+            outcome = channel.send_locked(sending.value, None)
+            if outcome == FULL:
+                continue  # The partner was decided by another channel in this instant.
+            if outcome == SHUT:
+                return channel
+            sending.state = SPENT
+        else:
+            value = channel.receive_locked(None)
+            if value is EMPTY:
+                continue
+            selected.ok = value is not CLOSED
+            selected.value = value if selected.ok else None
+        selected.waiter = channel.take_woken()
+        return selected
+
+
+def try_select(cases: tuple[Any, ...], nodes: list[Node] | None) -> Any:
+    """Do one of the ready cases; if none is ready, stand in every case's queue with `nodes`."""
+    ordered = channels_of(cases) if LOCKS and len(cases) > 8 else None
+    lock_all(cases, ordered)
+    outcome = attempt(cases)
+    if outcome is None and nodes is not None:
+        for node in nodes:
+            channel = node.source
+            if node.kind == SEND:
+                channel._senders.append(node)
+            else:
+                channel._receivers.append(node)
+    unlock_all(cases, ordered)
+    if type(outcome) is Selected:
+        selected = outcome
+        if selected.waiter is not None:
+            wake_all(selected.waiter)
+            selected.waiter = None
+    return outcome
+
+
+# Send cases are good for one send, in one select at a time
+
+
+def check_cases(cases: tuple[Any, ...]) -> int:
+    """How many cases can ever be ready. Refuses what is no case, and send cases that are in use."""
+    present = 0
+    for case in cases:
+        if case is not None:
+            channel_of(case)
+            present += 1
+            if type(case) is SendCase:
+                sending = case
+                if sending.state == SPENT:
+                    raise RuntimeError("this send has happened; make a new case with channel.sending(value)")
+                if sending.state == SELECTING:
+                    raise RuntimeError(
+                        "this send case is waiting in another select; make one of its own with channel.sending(value)"
+                    )
+    return present
+
+
+def mark_cases(cases: tuple[Any, ...], state: int) -> None:
+    for case in cases:
+        if type(case) is SendCase:
+            sending = case
+            if sending.state != SPENT:
+                sending.state = state
+
+
+def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
+    nodes = []
+    for index in range(len(cases)):
+        case = cases[index]
+        if case is not None:
+            if type(case) is SendCase:
+                sending = case
+                node = new_node(waiter, sending.channel, SEND, sending.value)
+            else:
+                node = new_node(waiter, channel_of(case), RECEIVE, None)
+            node.index = index
+            nodes.append(node)
+    return nodes
+
+
+def happened(cases: tuple[Any, ...], node: Node) -> Any:
+    """What a parked select did, by the node that fired."""
+    case = cases[node.index]
+    if type(case) is SendCase:
+        sending = case
+        if not node.ok:
+            raise sending.channel.closed_error()
+        sending.state = SPENT
+        return new_selected(node.index, case)
+    selected = new_selected(node.index, case)
+    selected.ok = node.ok
+    selected.value = node.value
+    return selected
+
+
+# The two colours
+
+
+def select(*cases: Any, timeout: float | None = None, default: bool = False) -> Any:
+    """Do exactly one of several channel operations: the first that can be done, one at random if several can.
+
+    A case is a channel or receiving view (receive), `channel.sending(value)` (send), or None (never ready). Returns a
+    `Selected`, or, with `default=True`, None at once if nothing is ready. A receive from a closed, drained channel is
+    ready, with `ok` False; if the chosen case is a send on a closed channel, `ChannelClosed` is raised.
+
+    Waits while nothing is ready: raises `TimeoutError` after `timeout` seconds and `Cancelled` if the ambient context
+    ends; then none of the cases has happened. With `default=True` it neither waits nor looks at the context.
+    """
+    outcome = select_ready(cases, timeout, default)
+    if outcome is not PARK:
+        return outcome
+    deadline = deadline_after(timeout)
+    waiter = SEAM.runtime.thread_waiter("select", "aselect")
+    mark_cases(cases, SELECTING)
+    try:
+        nodes = nodes_of(cases, waiter)
+        outcome = try_select(cases, nodes)
+        if outcome is None:
+            outcome = happened(cases, park(waiter, deadline, "select"))
+        else:
+            forget_nodes(waiter)
+    finally:
+        mark_cases(cases, UNUSED)
+    return chosen_case(outcome)
+
+
+def select_ready(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
+    """What needs no waiting; PARK if only waiting can help."""
+    present = check_cases(cases)
+    if not default:
+        check_ambient()
+    if present:
+        outcome = try_select(cases, None)
+        if outcome is not None:
+            return chosen_case(outcome)
+    if default:
+        return None
+    if timeout is not None and deadline_after(timeout) == 0.0:
+        raise TimeoutError("select timed out: nothing was ready")
+    return PARK
+
+
+def chosen_case(outcome: Any) -> Any:
+    if type(outcome) is Selected:
+        return outcome
+    channel = outcome
+    raise channel.closed_error()
+
+
+def forget_nodes(waiter: Waiter) -> None:
+    """The nodes were never queued."""
+    waiter.discard_nodes(None)
+
+
+def begin_select(cases: tuple[Any, ...], timeout: float | None) -> Any:
+    """For a task that found nothing ready: a waiter to await and then give to `finish_select`, or a `Selected`."""
+    deadline = deadline_after(timeout)
+    waiter = SEAM.runtime.task_waiter()
+    waiter.prepare(deadline, "aselect", False)
+    nodes = nodes_of(cases, waiter)
+    outcome = try_select(cases, nodes)
+    if outcome is not None:
+        forget_nodes(waiter)
+        return chosen_case(outcome)
+    mark_cases(cases, SELECTING)
+    return waiter
+
+
+def finish_select(cases: tuple[Any, ...], waiter: TaskWaiter) -> Any:
+    node = waiter.settled()
+    return happened(cases, node)
+
+
+def leave_select(cases: tuple[Any, ...]) -> None:
+    """A parked select is over, whatever its outcome."""
+    mark_cases(cases, UNUSED)
+
+
+def needs_parking(outcome: Any) -> bool:
+    return outcome is PARK

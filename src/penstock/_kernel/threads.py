@@ -1,0 +1,235 @@
+"""Threads: how one parks, the pool that runs tasks, and the real runtime.
+
+Invariants of the pool (guarded by its lock)
+  P1. An idle worker stands in the stack `_idle` and sleeps on its `_sleeper`; who takes it out gives it a job and wakes
+      it. The worker used last is used first, so that those not needed grow old.
+  P2. A worker that has been idle for IDLE_SECONDS takes itself out and ends.
+Workers are daemon threads: they do not hold up the interpreter's exit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from penstock._kernel import shadow as cython
+
+if not cython.compiled:
+    from penstock._kernel.interpreted import (
+        Lock,
+        Parker,
+        lock_drop,
+        lock_take,
+        monotonic,
+        parker_free,
+        parker_park,
+        parker_wake,
+        parking_after_fork,
+        raise_soon,
+        random_below,
+        thread_ident,
+    )
+    from penstock._kernel.loops import Interrupter, TaskWaiter, refuse_in_loop
+    from penstock._kernel.seam import SEAM, Runtime
+    from penstock._kernel.waiters import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IDLE_SECONDS = 10.0
+
+main_thread = threading.main_thread().ident or 0
+
+
+class ThreadWaiter(Waiter):
+    """A parked operation of a thread."""
+
+    __slots__ = ("_in_main_thread", "_parker")
+
+    def __init__(self) -> None:
+        Waiter.__init__(self)
+        self._in_main_thread = thread_ident() == main_thread
+        if not cython.compiled:
+            self._parker = Parker()
+
+    def park(self, deadline: float) -> None:
+        parker_park(self._parker, deadline, self._in_main_thread)
+
+    def wake(self) -> bool:
+        parker_wake(self._parker)
+        return True
+
+    def redeliver(self, error: BaseException) -> None:
+        raise_soon(error)
+
+    def __dealloc__(self) -> None:
+        parker_free(self._parker)
+
+
+class Worker:
+    """One thread of the pool, and its next job."""
+
+    __slots__ = ("_below", "_job", "_sleeper")
+
+    def __init__(self) -> None:
+        self._job: Any = None
+        self._sleeper: ThreadWaiter | None = None
+        self._below: Worker | None = None
+
+
+class Workers:
+    """The pool: as many threads as there are jobs at work, reused."""
+
+    __slots__ = ("_count", "_idle", "_lock")
+
+    def __init__(self) -> None:
+        if not cython.compiled:
+            self._lock = Lock()
+        self._idle: Worker | None = None
+        self._count = 0
+
+    def start(self, function: Callable[[], object]) -> None:
+        """Call `function` in an idle thread, or in a new one."""
+        sleeper = None
+        lock_take(self._lock)
+        try:
+            worker = self._idle
+            if worker is not None:
+                self._idle = worker._below
+                worker._below = None
+                worker._job = function
+                sleeper = worker._sleeper
+            else:
+                self._count += 1
+        finally:
+            lock_drop(self._lock)
+        if sleeper is not None:
+            sleeper.wake()
+            return
+        try:
+            threading.Thread(target=self._work, args=(function,), name="penstock-worker", daemon=True).start()
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        lock_take(self._lock)
+        self._count -= 1
+        lock_drop(self._lock)
+
+    def _work(self, function: Callable[[], object] | None) -> None:
+        worker = Worker()
+        while True:
+            try:
+                function()
+            except BaseException:  # noqa: BLE001  reported; the worker goes on
+                sys.excepthook(*sys.exc_info())
+            function = None
+            sleeper = ThreadWaiter()
+            lock_take(self._lock)
+            worker._sleeper = sleeper
+            worker._below = self._idle
+            self._idle = worker
+            lock_drop(self._lock)
+            sleeper.park(SEAM.runtime.monotonic() + IDLE_SECONDS)
+            if worker._job is None and self._retire(worker):
+                return
+            function = worker._job
+            worker._job = None
+
+    def _retire(self, worker: Worker) -> bool:
+        """Take an idle worker out of the pool. False: it has a job by now."""
+        retired = False
+        lock_take(self._lock)
+        try:
+            if worker._job is None:
+                retired = True
+                self._count -= 1
+                if self._idle is worker:
+                    self._idle = worker._below
+                else:
+                    above = self._idle
+                    while above is not None and above._below is not worker:
+                        above = above._below
+                    if above is not None:
+                        above._below = worker._below
+        finally:
+            lock_drop(self._lock)
+        return retired
+
+    def count(self) -> int:
+        """How many threads there are."""
+        return self._count
+
+    def before_fork(self) -> None:
+        lock_take(self._lock)
+
+    def after_fork(self) -> None:
+        lock_drop(self._lock)
+
+    def after_fork_in_child(self) -> None:
+        """None of the threads has come along."""
+        self._idle = None
+        self._count = 0
+        lock_drop(self._lock)
+
+
+WORKERS = Workers()
+
+
+class Real(Runtime):
+    """The world as it is."""
+
+    __slots__ = ()
+
+    def monotonic(self) -> float:
+        return monotonic()
+
+    def thread_waiter(self, operation: str, instead: str) -> Waiter:
+        refuse_in_loop(operation, instead)
+        return ThreadWaiter()
+
+    def task_waiter(self) -> Waiter:
+        return TaskWaiter()
+
+    def interrupter(self) -> Any:
+        return Interrupter()
+
+    def start(self, function: Callable[[], object]) -> None:
+        WORKERS.start(function)
+
+    def choose(self, n: int) -> int:
+        return random_below(n)
+
+
+def start(function: Callable[[], object]) -> None:
+    """Call `function` in a thread of its own, soon."""
+    SEAM.runtime.start(function)
+
+
+def worker_count() -> int:
+    """How many threads the pool has, at work or idle."""
+    return WORKERS.count()
+
+
+def _after_fork_in_child() -> None:
+    global main_thread
+    main_thread = threading.main_thread().ident or 0
+    parking_after_fork()
+    WORKERS.after_fork_in_child()
+
+
+SEAM.runtime = Real()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=WORKERS.before_fork,
+        after_in_parent=WORKERS.after_fork,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,326 @@
+"""Channels and select, in both colours. Threads park; asyncio tasks await the operations whose names begin with `a`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+
+from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase, SenderCore
+from penstock._kernel.selecting import (
+    Selected,
+    begin_select,
+    finish_select,
+    leave_select,
+    needs_parking,
+    select,
+    select_ready,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from types import TracebackType
+
+    Case = "Channel[Any] | RecvChannel[Any] | SendCase | None"
+
+__all__ = [
+    "Channel",
+    "ChannelStatistics",
+    "DoneChannel",
+    "RecvChannel",
+    "Selected",
+    "SendCase",
+    "SendChannel",
+    "aselect",
+    "select",
+]
+
+T = TypeVar("T")
+
+# What `poll_or` gives where there is no value.
+_EMPTY: Any = object()
+_CLOSED: Any = object()
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """A channel at one instant."""
+
+    length: int
+    """Values that can be received now without waiting for a sender."""
+    capacity: int
+    """Values that the channel holds before senders wait."""
+    sent: int
+    """Values accepted since the channel was made."""
+    received: int
+    """Values received since the channel was made."""
+    waiting_senders: int
+    """Parked sends, those of selects included."""
+    waiting_receivers: int
+    """Parked receives, those of selects included."""
+    closed: bool
+    """Has the channel been closed?"""
+
+
+@final
+class Channel(ChannelCore, Generic[T]):
+    """A typed conduit between tasks, after Go's channels.
+
+    `Channel()` is a rendezvous: `send` returns once a receiver has the value. `Channel(n)` holds up to n values, first
+    in, first out, and `send` waits only while it is full. Threads and asyncio tasks, in any number of event loops, use
+    one channel together. Any object can be sent, None included.
+
+    An operation that raises did not happen: what it would have sent is not in the channel, and what it would have
+    received goes to the next receiver. Waiters are served in the order of their arrival.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def send(self, value: T, timeout: float | None = None) -> None: ...
+        def recv(self, timeout: float | None = None) -> T: ...
+        def recv_ok(self, timeout: float | None = None) -> tuple[T | None, bool]: ...
+        def send_nowait(self, value: T) -> None: ...
+        def recv_nowait(self) -> T: ...
+        def asend(self, value: T, timeout: float | None = None) -> Awaitable[None]: ...
+        def sending(self, value: T) -> SendCase: ...
+        def __iter__(self) -> Iterator[T]: ...
+        def __next__(self) -> T: ...
+        def __enter__(self) -> Channel[T]: ...
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        raise TypeError("Channel cannot be subclassed; keep one in an attribute instead")
+
+    async def arecv(self, timeout: float | None = None) -> T:
+        """As `recv`, for an asyncio task to await. Does not suspend if a value is ready."""
+        value = self.poll_or(_EMPTY, _CLOSED)
+        if value is _EMPTY:
+            value = await self._arecv(timeout, "Channel.arecv")
+        if value is _CLOSED:
+            raise self.closed_error()
+        return value  # type: ignore[no-any-return]
+
+    async def arecv_ok(self, timeout: float | None = None) -> tuple[T | None, bool]:
+        """As `recv_ok`, for an asyncio task to await."""
+        value = self.poll_or(_EMPTY, _CLOSED)
+        if value is _EMPTY:
+            value = await self._arecv(timeout, "Channel.arecv_ok")
+        return (None, False) if value is _CLOSED else (value, True)
+
+    async def _arecv(self, timeout: float | None, operation: str) -> Any:
+        waiter = self.begin_receive(timeout, operation)
+        try:
+            await waiter
+        except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
+            waiter.interrupted(error)
+        return self.finish_receive(waiter, _CLOSED)
+
+    async def _asend(self, value: T, timeout: float | None) -> None:
+        if not self.offer(value):
+            waiter = self.begin_send(value, timeout)
+            try:
+                await waiter
+            except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
+                waiter.interrupted(error)
+            self.finish_send(waiter)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        value = self.poll_or(_EMPTY, _CLOSED)
+        if value is _EMPTY:
+            value = await self._arecv(None, "Channel.arecv")
+        if value is _CLOSED:
+            if self.error is not None:
+                raise self.closed_error()
+            raise StopAsyncIteration
+        return value  # type: ignore[no-any-return]
+
+    @property
+    def sender(self) -> SendChannel[T]:
+        """A view that can only send, and close."""
+        return SendChannel(self)
+
+    @property
+    def receiver(self) -> RecvChannel[T]:
+        """A view that can only receive."""
+        return RecvChannel(self)
+
+    def statistics(self) -> ChannelStatistics:
+        """The channel at one instant."""
+        held, capacity, accepted, senders, receivers, closed = self.counts()
+        return ChannelStatistics(held, capacity, accepted, accepted - held, senders, receivers, closed)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name}"
+        return f"<Channel{name} {len(self)}/{self.capacity}{' closed' if self.closed else ''} at {id(self):#x}>"
+
+
+class _View(Generic[T]):
+    __slots__ = ()
+    _channel: Channel[T]
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._channel is self._channel  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self._channel)))
+
+    def __len__(self) -> int:
+        return len(self._channel)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def name(self) -> str | None:
+        """The channel's name."""
+        return self._channel.name
+
+    @property
+    def capacity(self) -> int:
+        """How many values the channel holds before senders wait."""
+        return self._channel.capacity
+
+    @property
+    def closed(self) -> bool:
+        """Has the channel been closed?"""
+        return self._channel.closed
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error that the channel was closed with."""
+        return self._channel.error
+
+    def statistics(self) -> ChannelStatistics:
+        """The channel at one instant."""
+        return self._channel.statistics()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._channel!r}>"
+
+
+@final
+class SendChannel(SenderCore, _View[T]):
+    """A channel's sending direction: it can send and close, and nothing else. Made by `Channel.sender`."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _channel: Channel[T]
+
+    def __init__(self, channel: Channel[T]) -> None:
+        if not isinstance(channel, Channel):
+            raise TypeError(f"SendChannel is a view of a Channel, not of {channel!r}; use channel.sender")
+        super().__init__(channel)
+
+    def send(self, value: T, timeout: float | None = None) -> None:
+        """As `Channel.send`."""
+        self._channel.send(value, timeout)
+
+    def asend(self, value: T, timeout: float | None = None) -> Awaitable[None]:
+        """As `Channel.asend`."""
+        return self._channel.asend(value, timeout)
+
+    def send_nowait(self, value: T) -> None:
+        """As `Channel.send_nowait`."""
+        self._channel.send_nowait(value)
+
+    def sending(self, value: T) -> SendCase:
+        """As `Channel.sending`."""
+        return self._channel.sending(value)
+
+    def close(self, error: BaseException | None = None) -> bool:
+        """As `Channel.close`."""
+        return self._channel.close(error)
+
+    def __enter__(self) -> SendChannel[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute in _RECEIVING:
+            raise AttributeError(f"a sending view cannot {attribute}; use the channel itself, or its .receiver")
+        raise AttributeError(f"'SendChannel' object has no attribute {attribute!r}")
+
+
+class RecvChannel(ReceiverCore, _View[T]):
+    """A channel's receiving direction: it can receive, and nothing else. Made by `Channel.receiver`."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _channel: Channel[T]
+
+    def __init__(self, channel: Channel[T]) -> None:
+        if not isinstance(channel, Channel):
+            raise TypeError(f"RecvChannel is a view of a Channel, not of {channel!r}; use channel.receiver")
+        super().__init__(channel)
+
+    def recv(self, timeout: float | None = None) -> T:
+        """As `Channel.recv`."""
+        return self._channel.recv(timeout)
+
+    def recv_ok(self, timeout: float | None = None) -> tuple[T | None, bool]:
+        """As `Channel.recv_ok`."""
+        return self._channel.recv_ok(timeout)
+
+    def recv_nowait(self) -> T:
+        """As `Channel.recv_nowait`."""
+        return self._channel.recv_nowait()
+
+    async def arecv(self, timeout: float | None = None) -> T:
+        """As `Channel.arecv`."""
+        return await self._channel.arecv(timeout)
+
+    async def arecv_ok(self, timeout: float | None = None) -> tuple[T | None, bool]:
+        """As `Channel.arecv_ok`."""
+        return await self._channel.arecv_ok(timeout)
+
+    def __iter__(self) -> Iterator[T]:
+        return self._channel
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._channel
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute in _SENDING:
+            raise AttributeError(f"a receiving view cannot {attribute}; use the channel itself, or its .sender")
+        raise AttributeError(f"'RecvChannel' object has no attribute {attribute!r}")
+
+
+@final
+class DoneChannel(RecvChannel[None]):
+    """A receiving channel that is closed when something is over, and true from then on."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return self._channel.closed
+
+
+_SENDING = frozenset({"send", "asend", "send_nowait", "sending", "close"})
+_RECEIVING = frozenset({"recv", "recv_ok", "recv_nowait", "arecv", "arecv_ok"})
+
+
+async def aselect(*cases: Any, timeout: float | None = None, default: bool = False) -> Any:
+    """As `select`, for an asyncio task to await. Does not suspend if a case is ready."""
+    outcome = select_ready(cases, timeout, default)
+    if not needs_parking(outcome):
+        return outcome
+    waiter = begin_select(cases, timeout)
+    if isinstance(waiter, Selected):
+        return waiter
+    try:
+        try:
+            await waiter
+        except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
+            waiter.interrupted(error)
+        return finish_select(cases, waiter)
+    finally:
+        leave_select(cases)
