@@ -27,6 +27,7 @@ DIRECTIVES = {
     "wraparound": False,
     "initializedcheck": False,
     "annotation_typing": False,
+    "binding": False,  # Methods are method descriptors, which the interpreter calls without making bound methods.
     "freethreading_compatible": True,
 }
 

@@ -33,6 +33,7 @@ cdef class ChannelCore(Source):
     cdef list _returned
     cdef Py_ssize_t _head
     cdef Py_ssize_t _count
+    cdef Py_ssize_t _size
     cdef Py_ssize_t _capacity
     cdef long long _ticket
     cdef long long _accepted
@@ -40,20 +41,24 @@ cdef class ChannelCore(Source):
     cdef object _error
     cdef object _name
 
-    cdef bint receivable(self)
-    cdef bint sendable(self)
+    cdef bint receivable(self) except -1
+    cdef bint sendable(self) except -1
     @cython.locals(slot=object, sender=Node, waiter=Waiter, node=Node)
     cdef object receive_locked(self, Node receiver)
     @cython.locals(receiver=Node)
-    cdef int send_locked(self, object value, Node sender)
+    cdef int send_locked(self, object value, Node sender) except -1
     cdef Waiter take_woken(self)
     cdef Waiter _woken
+    @cython.locals(waiter=Waiter, node=Node)
     cdef object receive(self, Node receiver)
-    cdef int send_value(self, object value, Node sender)
-    @cython.locals(size=Py_ssize_t, at=Py_ssize_t)
-    cdef void _put(self, object slot)
+    @cython.locals(waiter=Waiter, outcome=int)
+    cdef int send_value(self, object value, Node sender) except -1
+    cdef object _take(self)
+    @cython.locals(at=Py_ssize_t)
+    cdef void _place(self, object slot) noexcept
+    cdef bint _put(self, object slot) except -1
     @cython.locals(size=Py_ssize_t, room=Py_ssize_t, at=Py_ssize_t)
-    cdef void _grow(self)
+    cdef bint _grow(self) except -1
     @cython.locals(receiver=Node, waiter=Waiter, at=Py_ssize_t)
     cdef bint _take_back_received(self, Node node)
     @cython.locals(other=Node)
@@ -75,7 +80,7 @@ cdef class ChannelCore(Source):
     @cython.locals(scope=Scope)
     cdef object poll(self)
     @cython.locals(scope=Scope)
-    cpdef bint offer(self, object value) except *
+    cdef bint offered(self, object value) except -1
     @cython.locals(scope=Scope)
     cpdef asend(self, object value, object timeout=*)
     @cython.locals(first=Waiter, last=Waiter, node=Node, ours=bint)

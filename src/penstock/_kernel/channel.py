@@ -85,6 +85,7 @@ class ChannelCore(Source):
         "_returned",
         "_ring",
         "_senders",
+        "_size",
         "_ticket",
         "_woken",
     )
@@ -100,7 +101,8 @@ class ChannelCore(Source):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string, not {name!r}")
         self._capacity = min(capacity, (1 << 62))
-        self._ring: list[Any] = [None] * min(capacity, 8)
+        self._size = min(capacity, 8)
+        self._ring: list[Any] = [None] * self._size
         self._receivers = Queue()
         self._senders = Queue()
         self._name = name
@@ -113,6 +115,7 @@ class ChannelCore(Source):
 
     # Under the lock (of this channel, or of all the channels of a select)
 
+    @cython.final
     def receivable(self) -> bool:
         return (
             self._count > 0
@@ -121,6 +124,7 @@ class ChannelCore(Source):
             or (self._senders.first is not None and self._senders.next_waiting() is not None)
         )
 
+    @cython.final
     def sendable(self) -> bool:
         return (
             self._closed
@@ -128,6 +132,7 @@ class ChannelCore(Source):
             or (self._receivers.first is not None and self._receivers.next_waiting() is not None)
         )
 
+    @cython.final
     def receive_locked(self, receiver: Node | None) -> Any:
         """The next value; CLOSED; or EMPTY, with `receiver` queued if there is one. Leaves who is to be woken in
         `_woken`."""
@@ -143,11 +148,7 @@ class ChannelCore(Source):
             receiver.amount = self._ticket
             self._ticket += 1
         if self._count > 0:
-            slot = ring_take(self._ring, self._head)
-            self._head += 1
-            if self._head == len(self._ring):
-                self._head = 0
-            self._count -= 1
+            slot = self._take()
             if self._senders.first is not None:
                 sender = self._senders.fire_next()
                 if sender is not None:
@@ -172,6 +173,7 @@ class ChannelCore(Source):
             self._receivers.append(receiver)
         return EMPTY
 
+    @cython.final
     def send_locked(self, value: Any, sender: Node | None) -> int:
         """SENT; SHUT; or FULL, with `sender` queued if there is one. Leaves who is to be woken in `_woken`."""
         if self._closed:
@@ -194,53 +196,90 @@ class ChannelCore(Source):
             self._senders.append(sender)
         return FULL
 
+    @cython.final
     def take_woken(self) -> Waiter | None:
         """Who is to be woken after the lock has been released."""
         waiter = self._woken
         self._woken = None
         return waiter
 
-    def _put(self, slot: Any) -> None:
-        size = len(self._ring)
-        if self._count == size:
-            self._grow()
-            size = len(self._ring)
+    @cython.final
+    def _take(self) -> Any:
+        """The first slot; there is one."""
+        slot = ring_take(self._ring, self._head)
+        self._head += 1
+        if self._head == self._size:
+            self._head = 0
+        self._count -= 1
+        return slot
+
+    @cython.final
+    def _place(self, slot: Any) -> None:
+        """A new last slot; there is room in the ring."""
         at = self._head + self._count
-        if at >= size:
-            at -= size
+        if at >= self._size:
+            at -= self._size
         ring_put(self._ring, at, slot)
         self._count += 1
 
-    def _grow(self) -> None:
+    @cython.final
+    def _put(self, slot: Any) -> bool:
+        """A new last slot; there is room in the channel."""
+        if self._count == self._size:
+            self._grow()
+        self._place(slot)
+        return True
+
+    @cython.final
+    def _grow(self) -> bool:
         """Double the ring, up to the capacity; what had wrapped round moves behind what had not."""
-        size = len(self._ring)
+        size = self._size
         room = min(size, self._capacity - size)
         for _ in range(room):
             self._ring.append(None)
+        self._size = size + room
         for at in range(min(self._head, room)):
             ring_put(self._ring, size + at, ring_take(self._ring, at))
         if room < self._head:
             for at in range(room, self._head):
                 ring_put(self._ring, at - room, ring_take(self._ring, at))
+        return True
 
     # One operation of this channel alone
 
+    @cython.final
     def receive(self, receiver: Node | None) -> Any:
+        waiter = None
         lock_take(self._lock)
         try:
-            value = self.receive_locked(receiver)
-            waiter = self.take_woken() if self._woken is not None else None
+            if self._count > 0 and self._senders.first is None and self._returned is None:
+                value = self._take()  # The common case, in few steps.
+            else:
+                value = self.receive_locked(receiver)
+                if self._woken is not None:
+                    waiter = self.take_woken()
         finally:
             lock_drop(self._lock)
         if waiter is not None:
             wake_all(waiter)
+        if type(value) is Node:
+            node = value
+            return node.value
         return value
 
+    @cython.final
     def send_value(self, value: Any, sender: Node | None) -> int:
+        waiter = None
+        outcome = SENT
         lock_take(self._lock)
         try:
-            outcome = self.send_locked(value, sender)
-            waiter = self.take_woken() if self._woken is not None else None
+            if self._count < self._size and self._receivers.first is None and not self._closed:
+                self._accepted += 1  # The common case, in few steps.
+                self._place(value)
+            else:
+                outcome = self.send_locked(value, sender)
+                if self._woken is not None:
+                    waiter = self.take_woken()
         finally:
             lock_drop(self._lock)
         if waiter is not None:
@@ -256,6 +295,7 @@ class ChannelCore(Source):
             return self._take_back_received(node)
         return self._take_back_sent(node)
 
+    @cython.final
     def _take_back_received(self, node: Node) -> bool:
         """The value goes to the next receiver, or to the front."""
         waiter = None
@@ -285,13 +325,14 @@ class ChannelCore(Source):
         other = self._returned[at]
         return other.amount > node.amount
 
+    @cython.final
     def _take_back_sent(self, node: Node) -> bool:
         """Possible while the value is in the buffer. The next sender gets the place."""
         waiter = None
         found = False
         lock_take(self._lock)
         try:
-            size = len(self._ring)
+            size = self._size
             for offset in range(self._count):
                 at = (self._head + offset) % size
                 if found:
@@ -317,11 +358,12 @@ class ChannelCore(Source):
 
     # Receiving
 
+    @cython.final
     def poll(self) -> Any:
         """What is ready, under the ambient context; EMPTY or CLOSED where there is nothing."""
         scope = context_get(AMBIENT)
         if scope is not None:
-            scope.check()
+            scope.require()
         return self.receive(None)
 
     def recv(self, timeout: float | None = None) -> Any:
@@ -358,6 +400,7 @@ class ChannelCore(Source):
             raise self.closed_error()
         return value
 
+    @cython.final
     def _park_receive(self, timeout: float | None, operation: str) -> Any:
         deadline = deadline_after(timeout)
         if deadline == 0.0:
@@ -414,11 +457,12 @@ class ChannelCore(Source):
 
     # Sending
 
-    def offer(self, value: Any) -> bool:
+    @cython.final
+    def offered(self, value: Any) -> bool:
         """Send if that needs no wait, under the ambient context."""
         scope = context_get(AMBIENT)
         if scope is not None:
-            scope.check()
+            scope.require()
         outcome = self.send_value(value, None)
         if outcome == SHUT:
             raise self.closed_error()
@@ -430,7 +474,7 @@ class ChannelCore(Source):
         Raises `ChannelClosed` if the channel is closed or is closed meanwhile, `TimeoutError` after `timeout` seconds
         and `Cancelled` if the ambient context ends, in each case without having sent anything.
         """
-        if not self.offer(value):
+        if not self.offered(value):
             self._park_send(value, timeout)
 
     def asend(self, value: Any, timeout: float | None = None) -> Any:
@@ -456,6 +500,11 @@ class ChannelCore(Source):
         if outcome == SHUT:
             raise self.closed_error()
 
+    def offer(self, value: Any) -> bool:
+        """As `offered`, for the asyncio colour."""
+        return self.offered(value)
+
+    @cython.final
     def _park_send(self, value: Any, timeout: float | None) -> Any:
         deadline = deadline_after(timeout)
         if deadline == 0.0:

@@ -33,13 +33,10 @@ cdef class SemaphoreCore(Gate):
     cdef Py_ssize_t _size
     cdef Py_ssize_t _free
     cdef Py_ssize_t amount(self, object n) except -1
+    @cython.locals(chain=Waiter, held=Py_ssize_t)
+    cdef bint give(self, Py_ssize_t amount) except -1
     @cython.locals(amount=Py_ssize_t)
-    cpdef acquire(self, object n=*, object timeout=*)
-    @cython.locals(amount=Py_ssize_t)
-    cpdef bint try_acquire(self, object n=*) except -1
-    @cython.locals(amount=Py_ssize_t, chain=Waiter, held=Py_ssize_t)
-    cpdef release(self, object n=*)
-    cpdef bint take_now(self, object n) except -1
+    cdef bint acquire_now(self, object n) except -1
     cpdef begin_acquire(self, object n, object timeout)
 
 cdef class RWMutexCore(Gate):
@@ -57,17 +54,16 @@ cdef class MutexCore(Source):
     cdef bint _waking
     cdef Queue _queue
     @cython.locals(taken=bint)
-    cpdef bint try_acquire(self)
+    cdef bint try_lock(self) noexcept
     @cython.locals(scope=Scope)
-    cpdef bint take_now(self) except -1
-    cpdef acquire(self, object timeout=*)
+    cdef bint lock_now(self) except -1
     @cython.locals(waiter=Waiter, held=bint)
-    cpdef release(self)
+    cdef bint unlock(self) except -1
     @cython.locals(node=Node)
     cdef Waiter _pass_on(self)
     cdef bint _enter_or_queue(self, Node node, bint again)
     @cython.locals(waiter=Waiter, node=Node, deadline=double, since=double, again=bint)
-    cpdef take(self, object timeout, bint shielded)
+    cdef object lock(self, object timeout, bint shielded)
     @cython.locals(waiter=TaskWaiter, node=Node)
     cpdef begin_take(self, double deadline, double since, bint again, bint shielded)
     @cython.locals(node=Node)

@@ -78,6 +78,7 @@ class Gate(Source):
         wake_all(chain)
         return True
 
+    @cython.final
     def try_enter(self, kind: int, amount: int) -> bool:
         """Enter if one fits and nobody queues."""
         entered = False
@@ -91,11 +92,12 @@ class Gate(Source):
             lock_drop(self._lock)
         return entered
 
+    @cython.final
     def enter_now(self, kind: int, amount: int) -> bool:
         """As `try_enter`, under the ambient context."""
         scope = context_get(AMBIENT)
         if scope is not None:
-            scope.check()
+            scope.require()
         return self.try_enter(kind, amount)
 
     def _enter_or_queue(self, node: Node) -> bool:
@@ -175,6 +177,7 @@ class SemaphoreCore(Gate):
     def _readmit(self, kind: int, amount: int) -> None:
         self._free += amount
 
+    @cython.final
     def amount(self, n: int) -> int:
         if type(n) is not int:
             raise TypeError(f"a semaphore is acquired and released by integers, not {n!r}")
@@ -188,6 +191,11 @@ class SemaphoreCore(Gate):
         return n
 
     def take_now(self, n: int) -> bool:
+        """As `acquire_now`, for the asyncio colour."""
+        return self.acquire_now(n)
+
+    @cython.final
+    def acquire_now(self, n: int) -> bool:
         """Acquire `n` under the ambient context, if that needs no wait. ValueError if it never can."""
         amount = self.amount(n)
         if amount > self._size:
@@ -200,7 +208,7 @@ class SemaphoreCore(Gate):
         Raises `ValueError` for more than there are, `TimeoutError` after `timeout` seconds and `Cancelled` if the
         ambient context ends, in each case without having acquired any.
         """
-        if not self.take_now(n):
+        if not self.acquire_now(n):
             self.enter(0, n, timeout, "Semaphore.acquire", "Semaphore.aacquire", False)
 
     def enter_in_thread(self, n: int, timeout: float | None, operation: str, instead: str) -> Any:
@@ -216,7 +224,10 @@ class SemaphoreCore(Gate):
 
     def release(self, n: int = 1) -> Any:
         """Release `n`. RuntimeError if fewer are held."""
-        amount = self.amount(n)
+        self.give(self.amount(n))
+
+    @cython.final
+    def give(self, amount: int) -> bool:
         chain = None
         lock_take(self._lock)
         try:
@@ -228,9 +239,10 @@ class SemaphoreCore(Gate):
         finally:
             lock_drop(self._lock)
         if amount > held:
-            raise RuntimeError(f"released too much: {n}, and {held} are held")
+            raise RuntimeError(f"released too much: {amount}, and {held} are held")
         if chain is not None:
             wake_all(chain)
+        return True
 
     @property
     def size(self) -> int:
@@ -243,11 +255,12 @@ class SemaphoreCore(Gate):
         return self._free
 
     def __enter__(self) -> Any:
-        self.acquire()
+        if not self.enter_now(0, 1):
+            self.acquire()
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.release()
+        self.give(1)
 
 
 class RWMutexCore(Gate):
@@ -333,6 +346,10 @@ class MutexCore(Source):
 
     def try_acquire(self) -> bool:
         """Lock if it is free."""
+        return self.try_lock()
+
+    @cython.final
+    def try_lock(self) -> bool:
         taken = False
         lock_take(self._lock)
         if not self._locked:
@@ -341,22 +358,31 @@ class MutexCore(Source):
         return taken
 
     def take_now(self) -> bool:
-        """As `try_acquire`, under the ambient context."""
+        """As `lock_now`, for the asyncio colour."""
+        return self.lock_now()
+
+    @cython.final
+    def lock_now(self) -> bool:
+        """Lock if it is free, under the ambient context."""
         scope = context_get(AMBIENT)
         if scope is not None:
-            scope.check()
-        return self.try_acquire()
+            scope.require()
+        return self.try_lock()
 
     def acquire(self, timeout: float | None = None) -> Any:
         """Lock; wait while somebody else has it.
 
         Raises `TimeoutError` after `timeout` seconds and `Cancelled` if the ambient context ends, without having it.
         """
-        if not self.take_now():
-            self.take(timeout, False)
+        if not self.lock_now():
+            self.lock(timeout, False)
 
-    def release(self) -> Any:
+    def release(self) -> None:
         """Unlock; any task may. RuntimeError if it is not locked."""
+        self.unlock()
+
+    @cython.final
+    def unlock(self) -> bool:
         waiter = None
         lock_take(self._lock)
         try:
@@ -372,6 +398,7 @@ class MutexCore(Source):
             raise RuntimeError("release of a mutex that nobody holds")
         if waiter is not None:
             wake_all(waiter)
+        return True
 
     def _pass_on(self) -> Waiter | None:
         """Under the lock: give the mutex up to those who queue (L2). Who is to be woken."""
@@ -426,7 +453,12 @@ class MutexCore(Source):
             lock_drop(self._lock)
         return entered
 
-    def take(self, timeout: float | None, shielded: bool) -> Any:
+    def take(self, timeout: float | None, shielded: bool) -> None:
+        """As `lock`, for the code above the kernel."""
+        self.lock(timeout, shielded)
+
+    @cython.final
+    def lock(self, timeout: float | None, shielded: bool) -> Any:
         """Park until the mutex is this task's."""
         deadline = deadline_after(timeout)
         if deadline == 0.0:
@@ -477,12 +509,12 @@ class MutexCore(Source):
         return count
 
     def __enter__(self) -> Any:
-        if not self.take_now():
-            self.take(None, False)
+        if not self.lock_now():
+            self.lock(None, False)
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.release()
+        self.unlock()
 
 
 class ConditionCore(Source):

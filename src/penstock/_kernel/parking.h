@@ -6,7 +6,10 @@
      (the one that holds the GIL) releases the GIL to park in its turn: `pk_parkings` counts those releases. Asking for
      the GIL earlier would send this thread to sleep inside the interpreter.
    - No more than (processors - 1) threads spin at once; with one processor nobody does.
-   - `pk_score` remembers whether spinning has paid lately; when it has not, only one parking in sixteen tries. */
+   - A thread that has just woken a sleeper waits longer, until the sleeper has had the time to answer; otherwise two
+     threads that both sleep would never get out of it.
+   - `pk_score` remembers whether spinning has paid lately. When it has not, only one parking in sixteen tries, and in
+     ever fewer while the tries fail: a processor that is busy otherwise must not be taken from who could answer. */
 #pragma once
 #include "native.h"
 
@@ -23,8 +26,10 @@
 #define PK_WOKEN 2
 
 #define PK_SPIN_SECONDS 20e-6
+#define PK_ANSWER_SECONDS 100e-6
 #define PK_SCORE_MAX 32
-#define PK_PROBE_EVERY 16
+#define PK_PROBE_LEAST 16
+#define PK_PROBE_MOST 1024
 /* A signal that arrives between the last look and the sleep does not interrupt the sleep: the main thread looks again
    this often. */
 #define PK_SIGNAL_SLICE 0.1
@@ -36,7 +41,9 @@ typedef struct {
 } pk_parker;
 
 static pk_atomic pk_parkings, pk_spinners;
-static volatile int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_processors = 0;
+static volatile double pk_sleeper_woken_at = 0.0;
+static volatile int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_probe_every = PK_PROBE_LEAST;
+static volatile int pk_processors = 0;
 
 #if defined(_MSC_VER)
 #define pk_pause() YieldProcessor()
@@ -107,12 +114,18 @@ static int pk_spin(pk_parker *parker) {
         if (pk_processors == 0) pk_processors = pk_count_processors();
         if (pk_processors < 2) return 0;
     }
-    if (pk_score <= 0 && ++pk_skipped % PK_PROBE_EVERY != 0) return 0;
-    if (pk_add(pk_spinners, 1) >= pk_processors - 1) {
-        pk_add(pk_spinners, -1);
-        return 0;
+    if (pk_score <= 0) {
+        if (++pk_skipped < pk_probe_every) return 0;
+        pk_skipped = 0;
+    }
+    for (int tries = 0;; tries++) { /* A spinner that has just been woken may not have left its place yet. */
+        int spinners = pk_load(pk_spinners);
+        if (spinners < pk_processors - 1 && pk_swap_if(pk_spinners, spinners, spinners + 1)) break;
+        if (tries == 32) return 0;
+        pk_pause();
     }
     double end = monotonic() + PK_SPIN_SECONDS;
+    if (end < pk_sleeper_woken_at + PK_ANSWER_SECONDS) end = pk_sleeper_woken_at + PK_ANSWER_SECONDS;
     int woken = 0, rounds = 0;
     do {
         for (int i = 0; i < 16; i++) {
@@ -125,6 +138,7 @@ static int pk_spin(pk_parker *parker) {
         (void)rounds;
 #endif
     } while (!woken && monotonic() < end);
+    pk_add(pk_spinners, -1);
 #if !PK_LOCKS
     if (woken) {
         end = monotonic() + PK_SPIN_SECONDS;
@@ -137,12 +151,14 @@ static int pk_spin(pk_parker *parker) {
     released:;
     }
 #endif
-    pk_add(pk_spinners, -1);
     if (woken) {
         if (pk_score < PK_SCORE_MAX) pk_score += 2;
+        pk_probe_every = PK_PROBE_LEAST;
+    } else if (pk_score > 0) {
+        pk_score -= 1;
     } else {
-        if (pk_score > 0) pk_score -= 1;
-        else if ((pk_skipped / PK_PROBE_EVERY) % 8 == 0) pk_processors = pk_count_processors();
+        if (pk_probe_every < PK_PROBE_MOST) pk_probe_every *= 2;
+        pk_processors = pk_count_processors();
     }
     return woken;
 }
@@ -190,7 +206,10 @@ out:
 
 static void parker_wake_at(pk_parker *parker) {
     parker->parkings_at_wake = pk_parkings.value;
-    if (pk_exchange(parker->word, PK_WOKEN) == PK_ASLEEP) PyThread_release_lock(parker->semaphore);
+    if (pk_exchange(parker->word, PK_WOKEN) == PK_ASLEEP) {
+        pk_sleeper_woken_at = monotonic();
+        PyThread_release_lock(parker->semaphore);
+    }
 }
 #define parker_wake(parker) parker_wake_at(&(parker))
 

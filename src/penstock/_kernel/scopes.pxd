@@ -43,7 +43,7 @@ cdef class Scope(Source):
     cdef Scope derive(self, double deadline, object cause)
     cdef bint _link(self, Scope child) noexcept
     cdef void _unlink(self, Scope child) noexcept
-    cdef bint over(self)
+    cdef bint over(self) except -1
     @cython.locals(below=list, scope=Scope)
     cdef bint end(self, Scope origin, bint by_deadline, object cause) except *
     @cython.locals(scope=Scope, child=Scope)
@@ -54,12 +54,12 @@ cdef class Scope(Source):
     cdef Waiter _fire_waiters(self)
     cdef void on_end(self) except *
     @cython.locals(spare=Queue)
-    cdef bint enlist(self, Node node)
+    cdef bint enlist(self, Node node) except -1
     cdef object cancellation(self)
     cdef object shown_cancellation(self)
-    cpdef check(self)
-    cpdef enter(self)
-    cpdef leave(self)
+    cdef bint require(self) except -1
+    cdef void _enter(self) except *
+    cdef void _leave(self) except *
     @cython.locals(child=Scope)
     cpdef with_value(self, object key, object value)
     @cython.locals(callback=Callback)

@@ -138,6 +138,7 @@ class Scope(Source):
 
     # Deriving
 
+    @cython.final
     def derive(self, deadline: float, cause: Any) -> Scope:
         """A child that ends with this scope, or at `deadline` with `cause`."""
         child = new_instance(type(self))
@@ -165,6 +166,7 @@ class Scope(Source):
                     TIMERS.remove(timer)
         return child
 
+    @cython.final
     def _link(self, child: Scope) -> bool:
         """Make `child` end with this scope. False if this scope has ended."""
         linked = False
@@ -180,6 +182,7 @@ class Scope(Source):
             lock_drop(self._lock)
         return linked
 
+    @cython.final
     def _unlink(self, child: Scope) -> None:
         lock_take(self._lock)
         try:
@@ -275,9 +278,16 @@ class Scope(Source):
 
     def check(self) -> None:
         """Raise `Cancelled` if this context has ended."""
+        self.require()
+
+    @cython.final
+    def require(self) -> bool:
+        """As `check`, for the kernel."""
         if self.over():
             raise self.shown_cancellation()
+        return True
 
+    @cython.final
     def cancellation(self) -> Any:
         """A new `Cancelled` for this scope, which has ended."""
         origin = self._origin
@@ -290,6 +300,7 @@ class Scope(Source):
             error.__cause__ = cause
         return error
 
+    @cython.final
     def shown_cancellation(self) -> Any:
         """As `cancellation`, about to be raised in the running task: nobody need interrupt that task any more."""
         scope: Any = self
@@ -304,6 +315,7 @@ class Scope(Source):
 
     # Ending
 
+    @cython.final
     def over(self) -> bool:
         """Has this scope ended? A deadline that has passed counts, whether or not its timer has been served."""
         if atomic_load(self._over):
@@ -314,6 +326,7 @@ class Scope(Source):
             return bool(atomic_load(self._over))
         return False
 
+    @cython.final
     def end(self, origin: Scope, by_deadline: bool, cause: Any) -> bool:
         """End this scope and all below it. False if it has ended before."""
         below: list[Scope] = []
@@ -324,6 +337,7 @@ class Scope(Source):
             scope._end_one(origin, by_deadline, None, below)
         return True
 
+    @cython.final
     def _end_one(self, origin: Scope, by_deadline: bool, cause: Any, below: list[Scope]) -> bool:
         chain = None
         lock_take(self._lock)
@@ -355,6 +369,7 @@ class Scope(Source):
                 return True
             below.append(child)
 
+    @cython.final
     def _take_child(self) -> Scope | None:
         lock_take(self._lock)
         try:
@@ -369,6 +384,7 @@ class Scope(Source):
             lock_drop(self._lock)
         return child
 
+    @cython.final
     def _fire_waiters(self) -> Waiter | None:
         first: Waiter | None = None
         last: Waiter | None = None
@@ -438,6 +454,7 @@ class Scope(Source):
 
     # Waiting under a scope
 
+    @cython.final
     def enlist(self, node: Node) -> bool:
         """Let `node` fire when the scope ends. False if it has ended."""
         spare = Queue() if self._waiters is None else None
@@ -463,6 +480,15 @@ class Scope(Source):
     # Scopes in `with`
 
     def enter(self) -> None:
+        """Make this scope ambient, for the code above the kernel."""
+        self._enter()
+
+    def leave(self) -> None:
+        """Undo `enter`, and end the scope."""
+        self._leave()
+
+    @cython.final
+    def _enter(self) -> None:
         if self.parent is None:
             raise RuntimeError("the background context is no scope; use attach(), or derive one with with_cancel()")
         if not atomic_cas(self._entries, 0, 1):
@@ -470,7 +496,8 @@ class Scope(Source):
         self._outer = ambient()
         self._token = AMBIENT.set(self)
 
-    def leave(self) -> None:
+    @cython.final
+    def _leave(self) -> None:
         token = self._token
         self._token = None
         try:
@@ -480,18 +507,18 @@ class Scope(Source):
             self.end(self, False, None)
 
     def __enter__(self) -> Any:
-        self.enter()
+        self._enter()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        self.leave()
+        self._leave()
         return error is not None and self._edge(error, False)
 
     def enter_async(self) -> None:
         """As `__enter__`, and let the scope's ending interrupt whatever the running task awaits."""
         interrupter = SEAM.runtime.interrupter()
         interrupter.scope = self
-        self.enter()
+        self._enter()
         self._interrupter = interrupter
         if atomic_load(self._over):
             interrupter.interrupt()
@@ -499,7 +526,7 @@ class Scope(Source):
     def leave_async(self, error: BaseException | None) -> Any:
         """As `__exit__`; returns whether the block's error stops here, or an awaitable that does."""
         interrupter = self._interrupter
-        self.leave()
+        self._leave()
         self._interrupter = None
         mine = interrupter.leave(error)
         return error is not None and self._edge(error, mine)
@@ -522,6 +549,7 @@ class Scope(Source):
                 return True
         return False
 
+    @cython.final
     def _edge(self, error: BaseException, interrupted: bool) -> bool:
         """True: `error` was the ending of this scope, and stops here. Raises where it becomes another error."""
         if interrupted:
@@ -586,7 +614,7 @@ def check_ambient() -> None:
     """Raise `Cancelled` if the ambient scope has ended."""
     scope = context_get(AMBIENT)
     if scope is not None:
-        scope.check()
+        scope.require()
 
 
 def current_scope() -> Scope | None:

@@ -47,8 +47,8 @@ cdef class Source:
     cdef object __weakref__
     cdef Waiter _departed(self, Node node)
     @cython.locals(chain=Waiter)
-    cdef void discard(self, Node node)
-    cdef bint take_back(self, Node node)
+    cdef bint discard(self, Node node) except -1
+    cdef bint take_back(self, Node node) except -1
     cdef void synchronise(self) noexcept
 
 cdef class Waiter:
@@ -63,13 +63,13 @@ cdef class Waiter:
     @cython.locals(node=Node, state=int)
     cdef Node fired(self)
     @cython.locals(node=Node)
-    cdef void discard_nodes(self, Node fired)
+    cdef bint discard_nodes(self, Node fired) except -1
     @cython.locals(node=Node, state=int)
-    cdef bint retract(self)
-    cdef bint wake(self)
+    cdef bint retract(self) except -1
+    cdef bint wake(self) except -1
     cdef void park(self, double deadline)  except *
     cdef void redeliver(self, object error) except *
 
 cdef Waiter chained(Waiter first, Waiter last, Waiter added)
 @cython.locals(following=Waiter)
-cdef void wake_all(Waiter waiter)
+cdef bint wake_all(Waiter waiter) except -1

@@ -191,7 +191,7 @@ class Source:
         """Under the lock: `node` has left its queue without firing. The waiters that may go on because of it."""
         return None
 
-    def discard(self, node: Node) -> None:
+    def discard(self, node: Node) -> bool:
         """Take `node` out of its queue, if it still stands there."""
         chain = None
         lock_take(self._lock)
@@ -203,6 +203,7 @@ class Source:
             lock_drop(self._lock)
         if chain is not None:
             wake_all(chain)
+        return True
 
     def take_back(self, node: Node) -> bool:
         """Undo what happened when `node` fired, if that can still be done."""
@@ -245,7 +246,7 @@ class Waiter:
             node = node.sibling
         return node
 
-    def discard_nodes(self, fired: Node | None) -> None:
+    def discard_nodes(self, fired: Node | None) -> bool:
         """Leave every queue (W5). `fired` left its own when it fired."""
         node = self._nodes
         self._nodes = None
@@ -253,6 +254,7 @@ class Waiter:
             if node is not fired:
                 node.source.discard(node)
             node = node.sibling
+        return True
 
     def retract(self) -> bool:
         """Make the operation not have happened; False if it has, for good. Called by the task that gives up, or by who
@@ -293,7 +295,7 @@ def chained(first: Waiter | None, last: Waiter | None, added: Waiter) -> Waiter:
     return first
 
 
-def wake_all(waiter: Waiter | None) -> None:
+def wake_all(waiter: Waiter | None) -> bool:
     """Wake a chain of waiters, first to last. No lock is held."""
     while waiter is not None:
         following = waiter._next
@@ -301,6 +303,7 @@ def wake_all(waiter: Waiter | None) -> None:
         if not waiter.wake():
             waiter.retract()
         waiter = following
+    return True
 
 
 def _after_fork() -> None:
