@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase, SenderCore
+from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase, SenderCore, closed_mark
+from penstock._kernel.loops import TaskWaiter
 from penstock._kernel.selecting import (
     Selected,
     begin_select,
@@ -35,10 +36,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-# What `poll_or` gives where there is no value.
-_EMPTY: Any = object()
-_CLOSED: Any = object()
 
 
 @dataclass(frozen=True)
@@ -93,33 +90,37 @@ class Channel(ChannelCore, Generic[T]):
 
     async def arecv(self, timeout: float | None = None) -> T:
         """As `recv`, for an asyncio task to await. Does not suspend if a value is ready."""
-        value = self.poll_or(_EMPTY, _CLOSED)
-        if value is _EMPTY:
-            value = await self._arecv(timeout, "Channel.arecv")
-        if value is _CLOSED:
+        value = self.receive_or_wait(timeout, "Channel.arecv")
+        if type(value) is TaskWaiter:
+            try:
+                await value.future
+            except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
+                value.interrupted(error)
+            value = self.finish_receive(value)
+        if value is closed_mark:
             raise self.closed_error()
         return value  # type: ignore[no-any-return]
 
     async def arecv_ok(self, timeout: float | None = None) -> tuple[T | None, bool]:
         """As `recv_ok`, for an asyncio task to await."""
-        value = self.poll_or(_EMPTY, _CLOSED)
-        if value is _EMPTY:
-            value = await self._arecv(timeout, "Channel.arecv_ok")
-        return (None, False) if value is _CLOSED else (value, True)
+        value = await self._receive(timeout, "Channel.arecv_ok")
+        return (None, False) if value is closed_mark else (value, True)
 
-    async def _arecv(self, timeout: float | None, operation: str) -> Any:
-        waiter = self.begin_receive(timeout, operation)
-        try:
-            await waiter
-        except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
-            waiter.interrupted(error)
-        return self.finish_receive(waiter, _CLOSED)
+    async def _receive(self, timeout: float | None, operation: str) -> Any:
+        value = self.receive_or_wait(timeout, operation)
+        if type(value) is TaskWaiter:
+            try:
+                await value.future
+            except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
+                value.interrupted(error)
+            value = self.finish_receive(value)
+        return value
 
     async def _asend(self, value: T, timeout: float | None) -> None:
-        if not self.offer(value):
-            waiter = self.begin_send(value, timeout)
+        waiter = self.send_or_wait(value, timeout)
+        if waiter is not None:
             try:
-                await waiter
+                await waiter.future
             except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
                 waiter.interrupted(error)
             self.finish_send(waiter)
@@ -128,10 +129,8 @@ class Channel(ChannelCore, Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        value = self.poll_or(_EMPTY, _CLOSED)
-        if value is _EMPTY:
-            value = await self._arecv(None, "Channel.arecv")
-        if value is _CLOSED:
+        value = await self._receive(None, "Channel.arecv")
+        if value is closed_mark:
             if self.error is not None:
                 raise self.closed_error()
             raise StopAsyncIteration
@@ -318,7 +317,7 @@ async def aselect(*cases: Any, timeout: float | None = None, default: bool = Fal
         return waiter
     try:
         try:
-            await waiter
+            await waiter.future
         except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
             waiter.interrupted(error)
         return finish_select(cases, waiter)

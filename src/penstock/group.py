@@ -117,7 +117,7 @@ async def wait_for_zero(countdown: Countdown, timeout: float | None, operation: 
     waiter = countdown.begin_wait(timeout, operation, False)
     if waiter is not None:
         try:
-            await waiter
+            await waiter.future
         except BaseException as error:  # noqa: BLE001  raised again, unless the count has come to zero
             waiter.interrupted(error)
         countdown.finish_wait(waiter)
@@ -253,7 +253,7 @@ class Group:
             waiter = self._places.begin_acquire(1, None)
             if waiter is not None:
                 try:
-                    await waiter
+                    await waiter.future
                 except BaseException as error:  # noqa: BLE001  raised again, unless the place has been taken
                     waiter.interrupted(error)
                 self._places.finish_enter(waiter)
@@ -417,7 +417,7 @@ class Group:
                     break
                 try:
                     try:
-                        await waiter
+                        await waiter.future
                     except BaseException as interrupt:  # noqa: BLE001  kept until all members have ended
                         waiter.interrupted(interrupt)
                     self._running.finish_wait(waiter)

@@ -50,7 +50,7 @@ class Mutex(MutexCore):
             if waiter is None:
                 return
             try:
-                await waiter
+                await waiter.future
             except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
                 waiter.interrupted(error)
             if self.finish_take(waiter):
@@ -71,7 +71,7 @@ class Mutex(MutexCore):
             if waiter is None:
                 return
             try:
-                await waiter
+                await waiter.future
             except BaseException as error:  # noqa: BLE001
                 waiter.interrupted(error)
             if self.finish_take(waiter):
@@ -113,7 +113,7 @@ async def _whatever_happens(operation: Callable[[], Awaitable[None]]) -> None:
 async def _enter_gate(gate: Any, waiter: Any) -> None:
     if waiter is not None:
         try:
-            await waiter
+            await waiter.future
         except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
             waiter.interrupted(error)
         gate.finish_enter(waiter)
@@ -306,7 +306,7 @@ class Condition(ConditionCore):
         self.lock.release()
         try:
             try:
-                await waiter
+                await waiter.future
             except BaseException as error:  # noqa: BLE001  raised again, unless the notification stands
                 waiter.interrupted(error)
             self.finish_wait(waiter)

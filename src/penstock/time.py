@@ -16,7 +16,7 @@ async def asleep(seconds: float) -> None:
     waiter = begin_sleep(seconds)
     if waiter is not None:
         try:
-            await waiter
+            await waiter.future
         except BaseException as error:  # noqa: BLE001  raised again
             waiter.interrupted(error)
         try:

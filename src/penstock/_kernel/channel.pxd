@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Lock, context_get, lock_drop, lock_take, ring_put, ring_take,
+    Lock, ambient_bind, ambient_get, lock_drop, lock_take, ring_put, ring_take,
 )
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
@@ -69,15 +69,15 @@ cdef class ChannelCore(Source):
     cdef object _park_receive(self, object timeout, str operation)
     @cython.locals(node=Node, waiter=Waiter, outcome=int)
     cdef object _park_send(self, object value, object timeout)
-    @cython.locals(waiter=TaskWaiter, node=Node)
-    cpdef begin_receive(self, object timeout, str operation)
-    @cython.locals(waiter=TaskWaiter, node=Node, outcome=int)
-    cpdef begin_send(self, object value, object timeout)
+    @cython.locals(waiter=TaskWaiter, node=Node, deadline=double)
+    cpdef receive_or_wait(self, object timeout, str operation)
+    @cython.locals(waiter=TaskWaiter, node=Node, outcome=int, deadline=double)
+    cpdef send_or_wait(self, object value, object timeout)
     @cython.locals(node=Node)
-    cpdef finish_receive(self, TaskWaiter waiter, object closed)
+    cpdef finish_receive(self, TaskWaiter waiter)
     @cython.locals(node=Node)
     cpdef finish_send(self, TaskWaiter waiter)
-    @cython.locals(scope=Scope)
+    @cython.locals(scope=Scope, node=Node)
     cdef object poll(self)
     @cython.locals(scope=Scope)
     cdef bint offered(self, object value) except -1

@@ -25,7 +25,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import context_get, lock_drop, lock_take, ring_put, ring_take
+    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take, ring_put, ring_take
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import FOREVER, deadline_after, park
     from penstock._kernel.scopes import AMBIENT
@@ -35,9 +35,12 @@ if not cython.compiled:
     RECEIVE, SEND = 0, 1  # A node's kind.
     FULL, SENT, SHUT = 0, 1, 2  # What became of an attempt to send.
 
+ambient_bind(AMBIENT)
+
 # What an attempt to receive gives in place of a value.
 EMPTY: Any = object()
 CLOSED: Any = object()
+closed_mark = CLOSED  # For the code above the kernel.
 
 
 class Done:
@@ -252,34 +255,23 @@ class ChannelCore(Source):
         waiter = None
         lock_take(self._lock)
         try:
-            if self._count > 0 and self._senders.first is None and self._returned is None:
-                value = self._take()  # The common case, in few steps.
-            else:
-                value = self.receive_locked(receiver)
-                if self._woken is not None:
-                    waiter = self.take_woken()
+            value = self.receive_locked(receiver)
+            if self._woken is not None:
+                waiter = self.take_woken()
         finally:
             lock_drop(self._lock)
         if waiter is not None:
             wake_all(waiter)
-        if type(value) is Node:
-            node = value
-            return node.value
         return value
 
     @cython.final
     def send_value(self, value: Any, sender: Node | None) -> int:
         waiter = None
-        outcome = SENT
         lock_take(self._lock)
         try:
-            if self._count < self._size and self._receivers.first is None and not self._closed:
-                self._accepted += 1  # The common case, in few steps.
-                self._place(value)
-            else:
-                outcome = self.send_locked(value, sender)
-                if self._woken is not None:
-                    waiter = self.take_woken()
+            outcome = self.send_locked(value, sender)
+            if self._woken is not None:
+                waiter = self.take_woken()
         finally:
             lock_drop(self._lock)
         if waiter is not None:
@@ -361,9 +353,19 @@ class ChannelCore(Source):
     @cython.final
     def poll(self) -> Any:
         """What is ready, under the ambient context; EMPTY or CLOSED where there is nothing."""
-        scope = context_get(AMBIENT)
+        scope = ambient_get()
         if scope is not None:
             scope.require()
+        if cython.compiled:  # The common case in few steps; nothing in it can raise.
+            lock_take(self._lock)
+            if self._count > 0 and self._senders.first is None and self._returned is None:
+                value = self._take()
+                lock_drop(self._lock)
+                if type(value) is not Node:
+                    return value
+                node = value
+                return node.value
+            lock_drop(self._lock)
         return self.receive(None)
 
     def recv(self, timeout: float | None = None) -> Any:
@@ -414,26 +416,27 @@ class ChannelCore(Source):
         node = park(waiter, deadline, operation)
         return node.value if node.ok else CLOSED
 
-    def begin_receive(self, timeout: float | None, operation: str) -> Any:
-        """For a task that found nothing: a waiter to await and then give to `finish_receive`."""
+    def receive_or_wait(self, timeout: float | None, operation: str) -> Any:
+        """For an asyncio task: the value; CLOSED; or a TaskWaiter to await and then give to `finish_receive`."""
+        value = self.poll()
+        if value is not EMPTY:
+            return value
         deadline = deadline_after(timeout)
         if deadline == 0.0:
             raise TimeoutError(f"{operation} timed out: nothing was ready")
         waiter = SEAM.runtime.task_waiter()
-        waiter.prepare(deadline, operation, False)
         node = new_node(waiter, self, RECEIVE, None)
         value = self.receive(node)
         if value is not EMPTY:  # Another thread was faster than the attempt before.
-            node.value = None if value is CLOSED else value
-            node.ok = value is not CLOSED
-            node.fire()
-            waiter._woken()
+            waiter.discard_nodes(node)
+            return value
+        waiter.prepare(deadline, operation, False)
         return waiter
 
-    def finish_receive(self, waiter: TaskWaiter, closed: Any) -> Any:
-        """The value that the task received; `closed` if the channel was closed instead."""
+    def finish_receive(self, waiter: TaskWaiter) -> Any:
+        """The value that the task received; CLOSED if the channel was closed instead."""
         node = waiter.settled()
-        return node.value if node.ok else closed
+        return node.value if node.ok else CLOSED
 
     def __iter__(self) -> Any:
         return self
@@ -448,21 +451,22 @@ class ChannelCore(Source):
             raise StopIteration
         return value
 
-    def poll_or(self, empty: Any, closed: Any) -> Any:
-        """For the asyncio colour: what is ready, or the caller's marks."""
-        value = self.poll()
-        if value is EMPTY:
-            return empty
-        return closed if value is CLOSED else value
-
     # Sending
 
     @cython.final
     def offered(self, value: Any) -> bool:
         """Send if that needs no wait, under the ambient context."""
-        scope = context_get(AMBIENT)
+        scope = ambient_get()
         if scope is not None:
             scope.require()
+        if cython.compiled:  # The common case in few steps; nothing in it can raise.
+            lock_take(self._lock)
+            if self._count < self._size and self._receivers.first is None and not self._closed:
+                self._accepted += 1
+                self._place(value)
+                lock_drop(self._lock)
+                return True
+            lock_drop(self._lock)
         outcome = self.send_value(value, None)
         if outcome == SHUT:
             raise self.closed_error()
@@ -482,7 +486,7 @@ class ChannelCore(Source):
 
         Where nothing has to be waited for, the value is sent by the call itself, and the await does not suspend.
         """
-        scope = context_get(AMBIENT)
+        scope = ambient_get()
         if (scope is None or not scope.over()) and self.send_value(value, None) == SENT:
             return DONE
         return self._asend(value, timeout)
@@ -499,10 +503,6 @@ class ChannelCore(Source):
             raise WouldBlock("no receiver is waiting")
         if outcome == SHUT:
             raise self.closed_error()
-
-    def offer(self, value: Any) -> bool:
-        """As `offered`, for the asyncio colour."""
-        return self.offered(value)
 
     @cython.final
     def _park_send(self, value: Any, timeout: float | None) -> Any:
@@ -523,20 +523,23 @@ class ChannelCore(Source):
             raise self.closed_error()
         return None
 
-    def begin_send(self, value: Any, timeout: float | None) -> Any:
-        """For a task that found no room: a waiter to await and then give to `finish_send`."""
+    def send_or_wait(self, value: Any, timeout: float | None) -> Any:
+        """For an asyncio task: None where the value has been sent, or a TaskWaiter to await and give to `finish_send`."""
+        if self.offered(value):
+            return None
         deadline = deadline_after(timeout)
         if deadline == 0.0:
             raise TimeoutError("Channel.asend timed out: there was no room, and no receiver")
         waiter = SEAM.runtime.task_waiter()
-        waiter.prepare(deadline, "Channel.asend", False)
         node = new_node(waiter, self, SEND, value)
         outcome = self.send_value(value, node)
-        if outcome != FULL:
-            node.ok = outcome == SENT
-            node.fire()
-            waiter._woken()
-        return waiter
+        if outcome == FULL:
+            waiter.prepare(deadline, "Channel.asend", False)
+            return waiter
+        waiter.discard_nodes(node)
+        if outcome == SHUT:
+            raise self.closed_error()
+        return None
 
     def finish_send(self, waiter: TaskWaiter) -> None:
         node = waiter.settled()

@@ -64,8 +64,18 @@ def lock_drop(lock: threading.RLock) -> None:
     lock.release()
 
 
-def context_get(variable: ContextVar[Any]) -> Any:
-    return variable.get(None)
+_ambient_variable: ContextVar[Any]
+
+
+def ambient_bind(variable: ContextVar[Any]) -> None:
+    """Say which context variable holds the ambient scope."""
+    global _ambient_variable
+    _ambient_variable = variable
+
+
+def ambient_get() -> Any:
+    """The ambient scope, or None."""
+    return _ambient_variable.get(None)
 
 
 def ring_take(ring: list[Any], at: int) -> Any:

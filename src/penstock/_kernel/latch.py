@@ -128,11 +128,11 @@ class Countdown(Source):
         if deadline == 0.0:
             raise TimeoutError(f"{operation} timed out")
         waiter = SEAM.runtime.task_waiter()
-        waiter.prepare(deadline, operation, shielded)
         node = new_node(waiter, self, 0, None)
         if self._ready_or_queued(node):
             waiter.discard_nodes(node)
             return None
+        waiter.prepare(deadline, operation, shielded)
         return waiter
 
     def finish_wait(self, waiter: TaskWaiter) -> Any:

@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.native cimport Lock, context_get, lock_drop, lock_take
+from penstock._kernel.native cimport Lock, ambient_bind, ambient_get, lock_drop, lock_take
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
 from penstock._kernel.scopes cimport AMBIENT, Scope, check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam

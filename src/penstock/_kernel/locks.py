@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import context_get, lock_drop, lock_take
+    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import AMBIENT
@@ -27,6 +27,8 @@ if not cython.compiled:
     from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, new_node, wake_all
 
     READ, WRITE = 1, 2  # The kinds of node at a read/write mutex.
+
+ambient_bind(AMBIENT)
 
 STARVING = 1e-3
 
@@ -95,7 +97,7 @@ class Gate(Source):
     @cython.final
     def enter_now(self, kind: int, amount: int) -> bool:
         """As `try_enter`, under the ambient context."""
-        scope = context_get(AMBIENT)
+        scope = ambient_get()
         if scope is not None:
             scope.require()
         return self.try_enter(kind, amount)
@@ -135,12 +137,12 @@ class Gate(Source):
         if deadline == 0.0:
             raise TimeoutError(f"{operation} timed out")
         waiter = SEAM.runtime.task_waiter()
-        waiter.prepare(deadline, operation, shielded)
         node = new_node(waiter, self, kind, None)
         node.amount = amount
         if self._enter_or_queue(node):
             waiter.discard_nodes(node)
             return None
+        waiter.prepare(deadline, operation, shielded)
         return waiter
 
     def finish_enter(self, waiter: TaskWaiter) -> Any:
@@ -364,7 +366,7 @@ class MutexCore(Source):
     @cython.final
     def lock_now(self) -> bool:
         """Lock if it is free, under the ambient context."""
-        scope = context_get(AMBIENT)
+        scope = ambient_get()
         if scope is not None:
             scope.require()
         return self.try_lock()
@@ -483,12 +485,12 @@ class MutexCore(Source):
         Called `again` where that says that the mutex may be free.
         """
         waiter = SEAM.runtime.task_waiter()
-        waiter.prepare(deadline, "Mutex.aacquire", shielded)
         node = new_node(waiter, self, 0, None)
         node.since = since
         if self._enter_or_queue(node, again):
             waiter.discard_nodes(node)
             return None
+        waiter.prepare(deadline, "Mutex.aacquire", shielded)
         return waiter
 
     def finish_take(self, waiter: TaskWaiter) -> bool:
@@ -577,8 +579,8 @@ class ConditionCore(Source):
     def begin_wait(self, deadline: float) -> Any:
         """As `begin_wait_in_thread`, for an asyncio task."""
         waiter = SEAM.runtime.task_waiter()
-        waiter.prepare(deadline, "Condition.wait_async", False)
         self.stand(waiter)
+        waiter.prepare(deadline, "Condition.wait_async", False)
         return waiter
 
     def finish_wait(self, waiter: TaskWaiter) -> None:

@@ -8,6 +8,7 @@ from penstock._kernel.waiters cimport Node, Source, Waiter
 cdef object get_running_loop
 cdef object Future
 cdef object CancelledError
+cdef object InvalidStateError
 cdef object current_task
 cdef dict ports
 
@@ -27,18 +28,20 @@ cdef class Port:
 cdef Port port_of(object loop)
 
 @cython.final
+@cython.freelist(32)
 cdef class TaskWaiter(Waiter):
-    cdef object _future
+    cdef readonly object future
     cdef object _loop
     cdef Node _scope_node
     cdef Expiry _expiry
-    cdef double _deadline
-    cdef bint _shielded
     cdef str _operation
     cdef void prepare(self, double deadline, str operation, bint shielded) except *
     cpdef _woken(self)
     cpdef Node settled(self)
     cdef void _disarm(self) noexcept
+
+@cython.locals(waiter=TaskWaiter)
+cdef TaskWaiter new_task_waiter()
 
 @cython.final
 cdef class Interrupter:

@@ -23,7 +23,7 @@ except ModuleNotFoundError:
 
 if not cython.compiled:
     from penstock._kernel.interpreted import Lock, lock_drop, lock_take
-    from penstock._kernel.operations import FOREVER, Expiry, deadline_after, expire_at, settle, watch_ambient
+    from penstock._kernel.operations import FOREVER, Expiry, expire_at, settle, watch_ambient
     from penstock._kernel.timers import TIMERS
     from penstock._kernel.waiters import Node, Waiter
 
@@ -36,17 +36,19 @@ if TYPE_CHECKING:
 get_running_loop: Any = None
 Future: Any = None
 CancelledError: Any = None
+InvalidStateError: Any = None
 current_task: Any = None
 
 ports: dict[int, Port] = {}
 
 
 def _bind() -> None:
-    global get_running_loop, Future, CancelledError, current_task
+    global get_running_loop, Future, CancelledError, InvalidStateError, current_task
     import asyncio
 
     Future = asyncio.Future
     CancelledError = asyncio.CancelledError
+    InvalidStateError = asyncio.InvalidStateError
     current_task = asyncio.current_task
     get_running_loop = asyncio._get_running_loop
 
@@ -129,40 +131,27 @@ def _forget_port(number: int, port: Any) -> None:
 class TaskWaiter(Waiter):
     """A parked operation of an asyncio task.
 
-    Await it once. When the await raises, call `interrupted` with the error; otherwise, and if that returned, `settled`
-    gives the node that fired or raises what ended the wait.
+    Await its `future`, once. When the await raises, call `interrupted` with the error; otherwise, and if that returned,
+    `settled` gives the node that fired or raises what ended the wait.
     """
 
-    __slots__ = ("_deadline", "_expiry", "_future", "_loop", "_operation", "_scope_node", "_shielded")
+    __slots__ = ("_expiry", "_loop", "_operation", "_scope_node", "future")
 
     def __init__(self) -> None:
         Waiter.__init__(self)
-        loop = running_loop()
-        if loop is None:
-            raise RuntimeError("no running event loop: this operation is for asyncio tasks")
-        self._loop = loop
-        self._future = Future(loop=loop)
-        if not cython.compiled:
-            self._scope_node: Node | None = None
-            self._expiry: Expiry | None = None
-            self._deadline = FOREVER
-            self._shielded = False
-            self._operation = ""
+        self._scope_node: Node | None = None
+        self._expiry: Expiry | None = None
+        self._operation = ""
 
     def prepare(self, deadline: float, operation: str, shielded: bool) -> None:
-        """Say when the wait ends at the latest, and whether the ambient scope ends it."""
-        self._deadline = deadline
+        """Watch the clock, and the ambient scope unless shielded. The nodes are queued; `future` is awaited next."""
         self._operation = operation
-        self._shielded = shielded
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if not self._shielded:
+        if not shielded:
             self._scope_node = watch_ambient(self)
             if self._scope_node is not None and self.fired() is self._scope_node:
                 self._woken()
-        if self._deadline < FOREVER:
-            self._expiry = expire_at(self, self._deadline)
-        return self._future.__await__()  # type: ignore[no-any-return]
+        if deadline < FOREVER:
+            self._expiry = expire_at(self, deadline)
 
     def interrupted(self, error: BaseException) -> None:
         """The await raised `error`: raise it again unless the operation has happened, and cannot be undone."""
@@ -190,8 +179,10 @@ class TaskWaiter(Waiter):
         return port_of(loop).post(loop, self)
 
     def _woken(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+        try:
+            self.future.set_result(None)
+        except InvalidStateError:
+            pass  # Cancelled in this instant: the task finds out what happened when it runs.
 
     def _stranded(self) -> None:
         self.retract()
@@ -201,6 +192,20 @@ class TaskWaiter(Waiter):
         if task is not None:
             task.uncancel()
             task.cancel(*error.args)
+
+
+def new_task_waiter() -> TaskWaiter:
+    """A waiter for the running asyncio task."""
+    loop = running_loop()
+    if loop is None:
+        raise RuntimeError("no running event loop: this operation is for asyncio tasks")
+    waiter = TaskWaiter.__new__(TaskWaiter)
+    if not cython.compiled:
+        waiter.__init__()  # type: ignore[misc]  # compiled, a new waiter is as its __init__ makes it
+    waiter.begin()
+    waiter._loop = loop
+    waiter.future = Future(loop=loop)
+    return waiter
 
 
 class Interrupter:

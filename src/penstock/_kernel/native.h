@@ -60,22 +60,32 @@ static inline double monotonic(void) {
 
 /* ---- shortcuts into CPython ---- */
 
-/* The value of a context variable, or None: a new reference. */
-static inline PyObject *context_get(PyObject *variable) {
+/* The ambient scope, or None: the value of the context variable that the including module has bound. `scopes.py` keeps
+   the variable alive. */
+static PyObject *pk_ambient_variable = NULL;
+#define ambient_bind(variable) ((void)(pk_ambient_variable = (variable)))
+static inline PyObject *ambient_get(void) {
     PyObject *value = NULL;
-    if (PyContextVar_Get(variable, Py_None, &value) < 0) return NULL;
+    if (PyContextVar_Get(pk_ambient_variable, Py_None, &value) < 0) return NULL;
     return value;
 }
 
-/* Ring slots are moved in and out without touching the reference counts of what stays behind: an empty slot is None. */
+/* Values are moved into ring slots and out of them. An empty slot is None, which has no reference count from 3.12 on. */
 static inline PyObject *ring_take(PyObject *ring, Py_ssize_t at) {
-    PyObject *value = PyList_GET_ITEM(ring, at);
-    PyList_SET_ITEM(ring, at, Py_NewRef(Py_None));
+    PyObject **slot = ((PyListObject *)ring)->ob_item + at;
+    PyObject *value = *slot;
+#if PY_VERSION_HEX < 0x030C0000
+    Py_INCREF(Py_None);
+#endif
+    *slot = Py_None;
     return value;
 }
 static inline void ring_put(PyObject *ring, Py_ssize_t at, PyObject *value) {
-    Py_DECREF(PyList_GET_ITEM(ring, at)); /* None, always */
-    PyList_SET_ITEM(ring, at, Py_NewRef(value));
+    PyObject **slot = ((PyListObject *)ring)->ob_item + at;
+#if PY_VERSION_HEX < 0x030C0000
+    Py_DECREF(Py_None);
+#endif
+    *slot = Py_NewRef(value);
 }
 
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */

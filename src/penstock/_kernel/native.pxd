@@ -19,7 +19,8 @@ cdef extern from "native.h" nogil:
     bint LOCKS "PK_LOCKS"
 
 cdef extern from "native.h":
-    object context_get(object)
+    void ambient_bind(object) noexcept
+    object ambient_get()
     object ring_take(list, Py_ssize_t)
     void ring_put(list, Py_ssize_t, object) noexcept
     object new_instance(object)

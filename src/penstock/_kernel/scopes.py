@@ -31,7 +31,8 @@ if not cython.compiled:
         Lock,
         atomic_cas,
         atomic_load,
-        context_get,
+        ambient_bind,
+        ambient_get,
         lock_drop,
         lock_take,
         new_instance,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from contextvars import Token
 
 AMBIENT: ContextVar[Scope | None] = ContextVar("penstock.context")
+ambient_bind(AMBIENT)
 ambient_variable = AMBIENT  # For the code above the kernel: compiled, AMBIENT is not a name of the module.
 NEVER = float("inf")
 
@@ -607,16 +609,16 @@ class Callback(Scope):
 
 def ambient() -> Scope | None:
     """The ambient scope; None for the background."""
-    return context_get(AMBIENT)
+    return ambient_get()
 
 
 def check_ambient() -> None:
     """Raise `Cancelled` if the ambient scope has ended."""
-    scope = context_get(AMBIENT)
+    scope = ambient_get()
     if scope is not None:
         scope.require()
 
 
 def current_scope() -> Scope | None:
     """As `ambient`, for the code above the kernel."""
-    return context_get(AMBIENT)
+    return ambient_get()

@@ -332,13 +332,13 @@ def begin_select(cases: tuple[Any, ...], timeout: float | None) -> Any:
     """For a task that found nothing ready: a waiter to await and then give to `finish_select`, or a `Selected`."""
     deadline = deadline_after(timeout)
     waiter = SEAM.runtime.task_waiter()
-    waiter.prepare(deadline, "aselect", False)
     nodes = nodes_of(cases, waiter)
     outcome = try_select(cases, nodes)
     if outcome is not None:
         forget_nodes(waiter)
         return chosen_case(outcome)
     mark_cases(cases, SELECTING)
+    waiter.prepare(deadline, "aselect", False)
     return waiter
 
 

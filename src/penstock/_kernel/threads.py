@@ -35,7 +35,7 @@ if not cython.compiled:
         random_below,
         thread_ident,
     )
-    from penstock._kernel.loops import Interrupter, TaskWaiter, refuse_in_loop
+    from penstock._kernel.loops import Interrupter, new_task_waiter, refuse_in_loop
     from penstock._kernel.seam import SEAM, Runtime
     from penstock._kernel.waiters import Waiter
 
@@ -196,7 +196,7 @@ class Real(Runtime):
         return ThreadWaiter()
 
     def task_waiter(self) -> Waiter:
-        return TaskWaiter()
+        return new_task_waiter()
 
     def interrupter(self) -> Any:
         return Interrupter()

@@ -58,6 +58,7 @@ cdef class Waiter:
     cdef Waiter _next
     cdef Node _nodes
     cdef object __weakref__
+    cdef void begin(self) noexcept
     cdef void add(self, Node node) noexcept
     cdef bint expire(self) noexcept
     @cython.locals(node=Node, state=int)

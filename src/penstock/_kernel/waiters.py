@@ -221,12 +221,16 @@ class Waiter:
     __slots__ = ("__weakref__", "_generation", "_next", "_nodes", "_slots", "_state")
 
     def __init__(self) -> None:
-        self._generation = generation
+        self.begin()
         if not cython.compiled:
             self._state = Atomic()
             self._slots = 0
             self._next: Waiter | None = None
             self._nodes: Node | None = None
+
+    def begin(self) -> None:
+        """Note in which process it waits."""
+        self._generation = generation
 
     def add(self, node: Node) -> None:
         node.slot = self._slots
