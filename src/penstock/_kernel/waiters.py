@@ -276,7 +276,12 @@ class Waiter:
         self.discard_nodes(node)
         node.source.synchronise()
         node.waiter = None
-        return node.source.take_back(node)
+        if node.source.take_back(node):
+            return True
+        node.sibling = None
+        self._nodes = node
+        atomic_cas(self._state, WITHDRAWN, state)
+        return False
 
     def wake(self) -> bool:
         """Let the task run on. False if it never will, since its event loop has been closed."""
