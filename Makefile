@@ -16,7 +16,7 @@ INTERPRETER := $(shell $(PYTHON) scripts/interpreter.py)
 SOURCES := $(shell find src \( -name __pycache__ -o -name '*.egg-info' \) -prune -o \
     \( -name '*.py' -o -name '*.pxd' -o -name '*.h' -o -type d ! -name src \) -print)
 
-.PHONY: help digest test test-all bench lint typecheck package tsan clean
+.PHONY: help digest test test-all bench lint typecheck package tsan tsan-with clean
 
 help:
 	@echo 'make digest DIR=.   digest every file under DIR'
@@ -55,6 +55,13 @@ lint: $(VENV)/lint.stamp
 typecheck: $(VENV)/penstock.stamp $(VENV)/typecheck.stamp
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Free-threaded: with the GIL the kernel has no locks that could be forgotten.
+tsan:
+	$(MAKE) tsan-with PYTHON=$(if $(filter file,$(origin PYTHON)),python3.14t,$(PYTHON)) VENV=$(VENV)-tsan
+
+tsan-with: $(VENV)/$(INTERPRETER).stamp
+	scripts/tsan/run $(BIN)/python
 
 package: $(VENV)/package.stamp
 	$(BIN)/python scripts/check_package.py
