@@ -9,12 +9,10 @@ from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase, Sender
 from penstock._kernel.loops import TaskWaiter
 from penstock._kernel.selecting import (
     Selected,
-    begin_select,
     finish_select,
     leave_select,
-    needs_parking,
     select,
-    select_ready,
+    select_or_wait,
 )
 
 if TYPE_CHECKING:
@@ -309,11 +307,8 @@ _RECEIVING = frozenset({"recv", "recv_ok", "recv_nowait", "arecv", "arecv_ok"})
 
 async def aselect(*cases: Any, timeout: float | None = None, default: bool = False) -> Any:
     """As `select`, for an asyncio task to await. Does not suspend if a case is ready."""
-    outcome = select_ready(cases, timeout, default)
-    if not needs_parking(outcome):
-        return outcome
-    waiter = begin_select(cases, timeout)
-    if isinstance(waiter, Selected):
+    waiter = select_or_wait(cases, timeout, default)
+    if type(waiter) is not TaskWaiter:
         return waiter
     try:
         try:

@@ -3,9 +3,9 @@
 The public class is `penstock.Channel`, which adds the asyncio colour.
 
 Invariants (guarded by the channel's lock)
-  K1. `_ring` holds the values accepted and not yet received, `_count` from `_head` on, at most `_capacity`. A slot whose
-      sender was parked and has not run on yet holds that sender's Node in place of its value, so that the sender can
-      still take the value back.
+  K1. `_ring` holds the values accepted and not yet received: `_count` of them from `_head` on, at most `_capacity`. A
+      slot whose sender was parked and has not run on yet holds that sender's Node in place of its value, so that the
+      sender can still take the value back.
   K2. `_returned` holds the nodes whose value was handed to a receiver that then gave up, ordered by `node.amount`, the
       ticket of the first hand-over. They come before everything in `_ring`.
   K3. A receiver is parked only while there is nothing to receive: no value, no parked sender, not closed.
@@ -15,7 +15,7 @@ Invariants (guarded by the channel's lock)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.errors import ChannelClosed, WouldBlock
 
@@ -27,10 +27,10 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take, ring_put, ring_take
     from penstock._kernel.loops import TaskWaiter
-    from penstock._kernel.operations import FOREVER, deadline_after, park
+    from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import AMBIENT
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, wake_all, new_node
+    from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, new_node, wake_all
 
     RECEIVE, SEND = 0, 1  # A node's kind.
     FULL, SENT, SHUT = 0, 1, 2  # What became of an attempt to send.
@@ -278,7 +278,7 @@ class ChannelCore(Source):
             wake_all(waiter)
         return outcome
 
-    # Undoing (C4)
+    # Undoing what was done
 
     def take_back(self, node: Node) -> bool:
         if not node.ok:
@@ -524,7 +524,7 @@ class ChannelCore(Source):
         return None
 
     def send_or_wait(self, value: Any, timeout: float | None) -> Any:
-        """For an asyncio task: None where the value has been sent, or a TaskWaiter to await and give to `finish_send`."""
+        """For an asyncio task: None if the value has been sent, or a TaskWaiter to await and give to `finish_send`."""
         if self.offered(value):
             return None
         deadline = deadline_after(timeout)
@@ -591,7 +591,7 @@ class ChannelCore(Source):
     def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close()
 
     def __len__(self) -> int:

@@ -88,8 +88,16 @@ def ring_put(ring: list[Any], at: int, value: Any) -> None:
     ring[at] = value
 
 
+def channel_at(channels: list[Any], at: int) -> Any:
+    return channels[at]
+
+
 def new_instance(cls: type[Any]) -> Any:
     return cls.__new__(cls)
+
+
+# A signal that arrives just before the sleep does not interrupt it: the main thread looks again this often.
+SIGNAL_SLICE = 0.1
 
 
 class Parker:
@@ -110,8 +118,8 @@ def parker_park(parker: Parker, deadline: float, main_thread: bool) -> int:
             seconds = threading.TIMEOUT_MAX if deadline < float("inf") else -1
         elif seconds <= 0:
             return int(parker._asleep.acquire(blocking=False))
-        if main_thread and not 0 <= seconds <= 0.1:
-            seconds = 0.1  # A signal just before the sleep does not interrupt it: look again this often.
+        if main_thread and not 0 <= seconds <= SIGNAL_SLICE:
+            seconds = SIGNAL_SLICE
         if parker._asleep.acquire(timeout=seconds):
             return 1
 

@@ -2,8 +2,8 @@
 
 Invariants (guarded by the lock)
   L1. The count is never negative.
-  L2. Somebody is parked only while the count is positive; when it comes down to zero, all of them go on, and the channel
-      given to `closed_at_zero` is closed.
+  L2. Somebody is parked only while the count is positive; when it comes down to zero, all of them go on, and the
+      channel given to `closed_at_zero` is closed.
 """
 
 from __future__ import annotations

@@ -86,10 +86,9 @@ class Gate(Source):
         entered = False
         lock_take(self._lock)
         try:
-            if self._queue.first is None or self._queue.next_waiting() is None:
-                if self._admits(kind, amount):
-                    self._admit(kind, amount)
-                    entered = True
+            if (self._queue.first is None or self._queue.next_waiting() is None) and self._admits(kind, amount):
+                self._admit(kind, amount)
+                entered = True
         finally:
             lock_drop(self._lock)
         return entered
@@ -115,9 +114,7 @@ class Gate(Source):
             lock_drop(self._lock)
         return entered
 
-    def enter(
-        self, kind: int, amount: int, timeout: float | None, operation: str, instead: str, shielded: bool
-    ) -> Any:
+    def enter(self, kind: int, amount: int, timeout: float | None, operation: str, instead: str, shielded: bool) -> Any:
         """Park until let in."""
         deadline = deadline_after(timeout)
         if deadline == 0.0:
@@ -261,7 +258,7 @@ class SemaphoreCore(Gate):
             self.acquire()
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.give(1)
 
 
@@ -298,9 +295,7 @@ class RWMutexCore(Gate):
 
     def take(self, kind: int, timeout: float | None, shielded: bool) -> Any:
         if kind == READ:
-            return self.enter(
-                kind, 1, timeout, "RWMutex.acquire_read", "RWMutex.aacquire_read", shielded
-            )
+            return self.enter(kind, 1, timeout, "RWMutex.acquire_read", "RWMutex.aacquire_read", shielded)
         return self.enter(kind, 1, timeout, "RWMutex.acquire_write", "RWMutex.aacquire_write", shielded)
 
     def begin_take(self, kind: int, timeout: float | None, shielded: bool) -> Any:
@@ -515,7 +510,7 @@ class MutexCore(Source):
             self.lock(None, False)
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.unlock()
 
 

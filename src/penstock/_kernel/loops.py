@@ -30,7 +30,6 @@ if not cython.compiled:
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from penstock._kernel.scopes import Scope
 
 # asyncio's own, bound when it has been imported: the core does without it otherwise.
 get_running_loop: Any = None
@@ -179,7 +178,7 @@ class TaskWaiter(Waiter):
         return port_of(loop).post(loop, self)
 
     def _woken(self) -> None:
-        try:
+        try:  # noqa: SIM105  a wake-up should cost little
             self.future.set_result(None)
         except InvalidStateError:
             pass  # Cancelled in this instant: the task finds out what happened when it runs.
@@ -291,7 +290,7 @@ class Interrupter:
 
     async def absorb(self) -> None:
         """Let the pending request end here."""
-        try:
+        try:  # noqa: SIM105  compiled as it stands
             await _one_step()
         except CancelledError:
             pass

@@ -102,6 +102,9 @@ static inline Py_ssize_t random_below(Py_ssize_t n) {
     return (Py_ssize_t)(((uint64_t)pk_random() * (uint64_t)n) >> 32);
 }
 
+/* Items of a list that no other thread sees: without the locking that free-threaded builds do for shared ones. */
+static inline PyObject *item_at(PyObject *list, Py_ssize_t at) { return Py_NewRef(PyList_GET_ITEM(list, at)); }
+
 /* A new, empty instance of a class, without calling its __init__. */
 static inline PyObject *new_instance(PyObject *cls) {
     PyObject *nothing = PyTuple_New(0);

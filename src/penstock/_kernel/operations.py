@@ -11,7 +11,7 @@ or, when the await raises, `Waiter.retract` (see `loops.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import cython
@@ -20,7 +20,7 @@ except ModuleNotFoundError:
 
 if not cython.compiled:
     from penstock._kernel.interpreted import EXPIRED, atomic_load
-    from penstock._kernel.scopes import Scope, ambient
+    from penstock._kernel.scopes import ambient
     from penstock._kernel.seam import SEAM
     from penstock._kernel.timers import TIMERS, Timer
     from penstock._kernel.waiters import Node, Waiter, new_node
@@ -86,7 +86,7 @@ def park(waiter: Waiter, deadline: float, operation: str, shielded: bool = False
     scope_node = None if shielded else watch_ambient(waiter)
     try:
         waiter.park(deadline)
-    except BaseException as error:  # noqa: BLE001  handed on, now or later
+    except BaseException as error:
         if waiter.retract():
             raise
         waiter.redeliver(error)

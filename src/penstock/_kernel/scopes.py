@@ -5,8 +5,8 @@ Invariants
       is written before. A scope that ends because one above it did has that one as its `_origin`.
   X2. A scope that has not ended is linked to its forebear, the nearest scope above it that can end, and has ended no
       later than that one's `end` returns. A scope that has ended is linked to nothing, and nothing to it.
-  X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is. Only a
-      scope with an own deadline earlier than its forebears' has a timer.
+  X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is. Only
+      a scope with an own deadline earlier than its forebears' has a timer.
   X4. A scope's children are guarded by its lock, and so are a child's sibling links, by its forebear's. No two scopes'
       locks are held at once.
   X5. The ambient scope is the value of the context variable AMBIENT; None, or no value, is the background.
@@ -29,10 +29,10 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         Atomic,
         Lock,
-        atomic_cas,
-        atomic_load,
         ambient_bind,
         ambient_get,
+        atomic_cas,
+        atomic_load,
         lock_drop,
         lock_take,
         new_instance,
@@ -512,7 +512,7 @@ class Scope(Source):
         self._enter()
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         self._leave()
         return error is not None and self._edge(error, False)
 

@@ -8,7 +8,7 @@ in its place. `Waiter.park` and `Waiter.wake` are the other half of the seam: a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import cython

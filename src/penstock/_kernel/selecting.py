@@ -12,7 +12,7 @@ Invariants
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import cython
@@ -33,14 +33,14 @@ if not cython.compiled:
         SendCase,
         SenderCore,
     )
-    from penstock._kernel.interpreted import LOCKS, address_of, lock_drop, lock_take
+    from penstock._kernel.interpreted import LOCKS, address_of, channel_at, lock_drop, lock_take, ring_put
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import check_ambient
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.waiters import Node, Waiter, wake_all, new_node
+    from penstock._kernel.waiters import Node, Waiter, new_node, wake_all
 
-# What `select_ready` gives when only waiting can help.
+# What `ready_now` gives when only waiting can help.
 PARK: Any = object()
 
 
@@ -98,58 +98,48 @@ def channel_of(case: Any) -> Any:
 # Locks
 
 
-def channels_of(cases: tuple[Any, ...]) -> list[ChannelCore]:
-    """The channels concerned, each once, in the order of their addresses."""
-    channels = {}
-    for case in cases:
-        if case is not None:
-            channel = channel_of(case)
-            channels[address_of(channel)] = channel
-    return [channels[address] for address in sorted(channels)]
+def in_order(channels: list[Any]) -> list[ChannelCore]:
+    """The channels concerned, each once, in the order of their addresses. By binary insertion."""
+    ordered: list[ChannelCore] = []
+    size = 0
+    for at in range(len(channels)):
+        channel = channel_at(channels, at)
+        if channel is None:
+            continue
+        address = address_of(channel)
+        low = 0
+        high = size
+        while low < high:
+            middle = (low + high) >> 1
+            if address_of(channel_at(ordered, middle)) < address:
+                low = middle + 1
+            else:
+                high = middle
+        if low == size:
+            ordered.append(channel)
+            size += 1
+        elif channel_at(ordered, low) is not channel:
+            ordered.insert(low, channel)
+            size += 1
+    return ordered
 
 
-def next_channel(cases: tuple[Any, ...], address: int) -> ChannelCore | None:
-    """The channel with the next address. Finding all so costs the square of their number, and no allocation."""
-    found = None
-    for case in cases:
-        if case is not None:
-            channel = channel_of(case)
-            if address_of(channel) > address and (found is None or address_of(channel) < address_of(found)):
-                found = channel
-    return found
-
-
-def lock_all(cases: tuple[Any, ...], ordered: list[ChannelCore] | None) -> None:
-    if not LOCKS:
-        return
-    if ordered is not None:
-        for channel in ordered:
-            lock_take(channel._lock)
-        return
-    channel = next_channel(cases, 0)
-    while channel is not None:
+def lock_all(ordered: list[ChannelCore]) -> None:
+    for at in range(len(ordered)):
+        channel = channel_at(ordered, at)
         lock_take(channel._lock)
-        channel = next_channel(cases, address_of(channel))
 
 
-def unlock_all(cases: tuple[Any, ...], ordered: list[ChannelCore] | None) -> None:
-    if not LOCKS:
-        return
-    if ordered is not None:
-        for channel in ordered:
-            lock_drop(channel._lock)
-        return
-    channel = next_channel(cases, 0)
-    while channel is not None:
-        following = next_channel(cases, address_of(channel))
+def unlock_all(ordered: list[ChannelCore]) -> None:
+    for at in range(len(ordered)):
+        channel = channel_at(ordered, at)
         lock_drop(channel._lock)
-        channel = following
 
 
 # One attempt
 
 
-def attempt(cases: tuple[Any, ...]) -> Any:
+def attempt(cases: tuple[Any, ...], channels: list[Any]) -> Any:
     """Under all locks: do one of the ready cases, chosen at random.
 
     Returns a `Selected`, the closed channel of a chosen send, or None if nothing is ready.
@@ -158,18 +148,17 @@ def attempt(cases: tuple[Any, ...]) -> Any:
         ready = 0
         chosen = -1
         for index in range(len(cases)):
-            case = cases[index]
-            if case is None:
+            channel = channel_at(channels, index)
+            if channel is None:
                 continue
-            channel = channel_of(case)
-            if channel.sendable() if type(case) is SendCase else channel.receivable():
+            if channel.sendable() if type(cases[index]) is SendCase else channel.receivable():
                 ready += 1
                 if ready == 1 or SEAM.runtime.choose(ready) == 0:
                     chosen = index
         if ready == 0:
             return None
         case = cases[chosen]
-        channel = channel_of(case)
+        channel = channel_at(channels, chosen)
         selected = new_selected(chosen, case)
         if type(case) is SendCase:
             sending = case
@@ -185,15 +174,17 @@ def attempt(cases: tuple[Any, ...]) -> Any:
                 continue
             selected.ok = value is not CLOSED
             selected.value = value if selected.ok else None
-        selected.waiter = channel.take_woken()
+        if channel._woken is not None:
+            selected.waiter = channel.take_woken()
         return selected
 
 
-def try_select(cases: tuple[Any, ...], nodes: list[Node] | None) -> Any:
+def try_select(cases: tuple[Any, ...], channels: list[Any], nodes: list[Node] | None) -> Any:
     """Do one of the ready cases; if none is ready, stand in every case's queue with `nodes`."""
-    ordered = channels_of(cases) if LOCKS and len(cases) > 8 else None
-    lock_all(cases, ordered)
-    outcome = attempt(cases)
+    ordered = in_order(channels) if LOCKS else None
+    if ordered is not None:
+        lock_all(ordered)
+    outcome = attempt(cases, channels)
     if outcome is None and nodes is not None:
         for node in nodes:
             channel = node.source
@@ -201,7 +192,8 @@ def try_select(cases: tuple[Any, ...], nodes: list[Node] | None) -> Any:
                 channel._senders.append(node)
             else:
                 channel._receivers.append(node)
-    unlock_all(cases, ordered)
+    if ordered is not None:
+        unlock_all(ordered)
     if type(outcome) is Selected:
         selected = outcome
         if selected.waiter is not None:
@@ -213,22 +205,23 @@ def try_select(cases: tuple[Any, ...], nodes: list[Node] | None) -> Any:
 # Send cases are good for one send, in one select at a time
 
 
-def check_cases(cases: tuple[Any, ...]) -> int:
-    """How many cases can ever be ready. Refuses what is no case, and send cases that are in use."""
-    present = 0
-    for case in cases:
-        if case is not None:
-            channel_of(case)
-            present += 1
-            if type(case) is SendCase:
-                sending = case
-                if sending.state == SPENT:
-                    raise RuntimeError("this send has happened; make a new case with channel.sending(value)")
-                if sending.state == SELECTING:
-                    raise RuntimeError(
-                        "this send case is waiting in another select; make one of its own with channel.sending(value)"
-                    )
-    return present
+def check_cases(cases: tuple[Any, ...]) -> list[Any]:
+    """Each case's channel; None for an absent case. Refuses what is no case, and send cases that are in use."""
+    channels: list[Any] = [None] * len(cases)
+    for index in range(len(cases)):
+        case = cases[index]
+        if case is None:
+            continue
+        ring_put(channels, index, channel_of(case))
+        if type(case) is SendCase:
+            sending = case
+            if sending.state == SPENT:
+                raise RuntimeError("this send has happened; make a new case with channel.sending(value)")
+            if sending.state == SELECTING:
+                raise RuntimeError(
+                    "this send case is waiting in another select; make one of its own with channel.sending(value)"
+                )
+    return channels
 
 
 def mark_cases(cases: tuple[Any, ...], state: int) -> None:
@@ -239,7 +232,7 @@ def mark_cases(cases: tuple[Any, ...], state: int) -> None:
                 sending.state = state
 
 
-def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
+def nodes_of(cases: tuple[Any, ...], channels: list[Any], waiter: Waiter) -> list[Node]:
     nodes = []
     for index in range(len(cases)):
         case = cases[index]
@@ -248,7 +241,7 @@ def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
                 sending = case
                 node = new_node(waiter, sending.channel, SEND, sending.value)
             else:
-                node = new_node(waiter, channel_of(case), RECEIVE, None)
+                node = new_node(waiter, channels[index], RECEIVE, None)
             node.index = index
             nodes.append(node)
     return nodes
@@ -282,33 +275,31 @@ def select(*cases: Any, timeout: float | None = None, default: bool = False) -> 
     Waits while nothing is ready: raises `TimeoutError` after `timeout` seconds and `Cancelled` if the ambient context
     ends; then none of the cases has happened. With `default=True` it neither waits nor looks at the context.
     """
-    outcome = select_ready(cases, timeout, default)
+    channels = check_cases(cases)
+    outcome = ready_now(cases, channels, timeout, default)
     if outcome is not PARK:
         return outcome
     deadline = deadline_after(timeout)
     waiter = SEAM.runtime.thread_waiter("select", "aselect")
     mark_cases(cases, SELECTING)
     try:
-        nodes = nodes_of(cases, waiter)
-        outcome = try_select(cases, nodes)
+        outcome = try_select(cases, channels, nodes_of(cases, channels, waiter))
         if outcome is None:
             outcome = happened(cases, park(waiter, deadline, "select"))
         else:
-            forget_nodes(waiter)
+            waiter.discard_nodes(None)
     finally:
         mark_cases(cases, UNUSED)
     return chosen_case(outcome)
 
 
-def select_ready(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
+def ready_now(cases: tuple[Any, ...], channels: list[Any], timeout: float | None, default: bool) -> Any:
     """What needs no waiting; PARK if only waiting can help."""
-    present = check_cases(cases)
     if not default:
         check_ambient()
-    if present:
-        outcome = try_select(cases, None)
-        if outcome is not None:
-            return chosen_case(outcome)
+    outcome = try_select(cases, channels, None)
+    if outcome is not None:
+        return chosen_case(outcome)
     if default:
         return None
     if timeout is not None and deadline_after(timeout) == 0.0:
@@ -323,19 +314,17 @@ def chosen_case(outcome: Any) -> Any:
     raise channel.closed_error()
 
 
-def forget_nodes(waiter: Waiter) -> None:
-    """The nodes were never queued."""
-    waiter.discard_nodes(None)
-
-
-def begin_select(cases: tuple[Any, ...], timeout: float | None) -> Any:
-    """For a task that found nothing ready: a waiter to await and then give to `finish_select`, or a `Selected`."""
+def select_or_wait(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
+    """For an asyncio task: the outcome, or a TaskWaiter to await and then give to `finish_select`."""
+    channels = check_cases(cases)
+    outcome = ready_now(cases, channels, timeout, default)
+    if outcome is not PARK:
+        return outcome
     deadline = deadline_after(timeout)
     waiter = SEAM.runtime.task_waiter()
-    nodes = nodes_of(cases, waiter)
-    outcome = try_select(cases, nodes)
+    outcome = try_select(cases, channels, nodes_of(cases, channels, waiter))
     if outcome is not None:
-        forget_nodes(waiter)
+        waiter.discard_nodes(None)
         return chosen_case(outcome)
     mark_cases(cases, SELECTING)
     waiter.prepare(deadline, "aselect", False)
@@ -350,7 +339,3 @@ def finish_select(cases: tuple[Any, ...], waiter: TaskWaiter) -> Any:
 def leave_select(cases: tuple[Any, ...]) -> None:
     """A parked select is over, whatever its outcome."""
     mark_cases(cases, UNUSED)
-
-
-def needs_parking(outcome: Any) -> bool:
-    return outcome is PARK

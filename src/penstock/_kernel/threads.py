@@ -14,7 +14,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-
 try:
     import cython
 except ModuleNotFoundError:
