@@ -42,3 +42,12 @@ class Cancelled(BaseException):  # noqa: N818
         if self._cause is None and self.origin is not None:
             return self.origin.cause
         return self._cause
+
+
+def without_endings_of(context: object, group: BaseExceptionGroup[Any]) -> BaseExceptionGroup[Any] | None:
+    """What is left of a group of errors without those that say that `context` has ended."""
+
+    def is_ending(error: BaseException) -> bool:
+        return isinstance(error, Cancelled) and error.origin is context
+
+    return group.split(is_ending)[1]

@@ -18,7 +18,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import Cancelled, DeadlineExceeded
+from penstock.errors import Cancelled, DeadlineExceeded, without_endings_of
 
 try:
     import cython
@@ -560,7 +560,7 @@ class Scope(Source):
         elif not isinstance(error, Cancelled):
             if not isinstance(error, BaseExceptionGroup):
                 return False
-            _, rest = error.split(self._is_own)
+            rest = without_endings_of(self, error)
             if rest is error:
                 return False
             if rest is not None:
@@ -573,9 +573,6 @@ class Scope(Source):
                 cause if isinstance(cause, BaseException) else error
             )
         return True
-
-    def _is_own(self, error: BaseException) -> bool:
-        return isinstance(error, Cancelled) and error.origin is self
 
     def ending_quietly(self) -> Any:
         """Let the block end without an error when the deadline passes."""
