@@ -54,9 +54,11 @@ class BuildKernel(build_ext):
         from Cython.Build import cythonize  # Here, because the pure form builds without Cython.
 
         optimise = ["-O3"] if self.compiler.compiler_type in ("unix", "mingw32") else []
+        made = Path("build", "cython")
         compiled = cythonize(
             self.extensions,
-            build_dir=str(Path("build", "cython")),
+            build_dir=str(made),
+            force=any(c.stat().st_mtime < Path("setup.py").stat().st_mtime for c in made.rglob("*.c")),
             include_path=[str(SOURCE)],
             compiler_directives=DIRECTIVES,
             quiet=True,
@@ -82,8 +84,9 @@ class BuildModules(build_py):
 def kernel_extensions() -> list[Extension]:
     """One extension for each kernel module that has its C types beside it."""
     headers = sorted(str(path) for pattern in ("*.h", "*.pxd") for path in KERNEL.glob(pattern))
+    depends = ["setup.py", *headers]
     return [
-        Extension(f"penstock._kernel.{path.stem}", [str(path)], include_dirs=[str(KERNEL)], depends=headers)
+        Extension(f"penstock._kernel.{path.stem}", [str(path)], include_dirs=[str(KERNEL)], depends=depends)
         for path in sorted(KERNEL.glob("*.py"))
         if path.with_suffix(".pxd").exists()
     ]
