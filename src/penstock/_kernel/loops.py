@@ -147,8 +147,6 @@ class TaskWaiter(Waiter):
         self._operation = operation
         if not shielded:
             self._scope_node = watch_ambient(self)
-            if self._scope_node is not None and self.fired() is self._scope_node:
-                self._woken()
         if deadline < FOREVER:
             self._expiry = expire_at(self, deadline)
 

@@ -21,6 +21,8 @@ typedef struct { volatile int value; } pk_atomic;
 #define pk_add(a, n) _InterlockedExchangeAdd((volatile long *)&(a).value, (n))
 #define pk_swap_if(a, from, to) (_InterlockedCompareExchange((volatile long *)&(a).value, (to), (from)) == (from))
 #define PK_THREAD_LOCAL __declspec(thread)
+#define pk_peek(variable) (variable)
+#define pk_poke(variable, to) ((void)((variable) = (to)))
 #else
 #define pk_load(a) __atomic_load_n(&(a).value, __ATOMIC_SEQ_CST)
 #define pk_exchange(a, to) __atomic_exchange_n(&(a).value, (to), __ATOMIC_SEQ_CST)
@@ -30,6 +32,9 @@ static inline int pk_cas(volatile int *at, int from, int to) {
 }
 #define pk_swap_if(a, from, to) pk_cas(&(a).value, (from), (to))
 #define PK_THREAD_LOCAL __thread
+/* Counters that guide and decide nothing: no order, no lost update that matters. */
+#define pk_peek(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
+#define pk_poke(variable, to) __atomic_store_n(&(variable), (to), __ATOMIC_RELAXED)
 #endif
 
 /* ---- the kernel lock ---- */

@@ -65,8 +65,8 @@ def watch_ambient(waiter: Waiter) -> Node | None:
     if scope is None:
         return None
     node = new_node(waiter, scope, 0, None)
-    if not scope.enlist(node):
-        node.fire()
+    if not scope.enlist(node) and node.fire():
+        waiter.wake()  # The scope has ended since the operation looked.
     return node
 
 

@@ -27,6 +27,8 @@
 
 #define PK_SPIN_SECONDS 20e-6
 #define PK_ANSWER_SECONDS 100e-6
+#define PK_SLOT_TRIES 256
+#define PK_ROUNDS_BEFORE_YIELD 24
 #define PK_SCORE_MAX 32
 #define PK_PROBE_LEAST 16
 #define PK_PROBE_MOST 1024
@@ -36,14 +38,13 @@
 
 typedef struct {
     pk_atomic word;
-    volatile int parkings_at_wake;
+    int parkings_at_wake;
     PyThread_type_lock semaphore;
 } pk_parker;
 
 static pk_atomic pk_parkings, pk_spinners;
-static volatile double pk_sleeper_woken_at = 0.0;
-static volatile int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_probe_every = PK_PROBE_LEAST;
-static volatile int pk_processors = 0;
+static int64_t pk_sleeper_answers_by = 0; /* microseconds on the monotonic clock */
+static int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_probe_every = PK_PROBE_LEAST, pk_processors = 0;
 
 #if defined(_MSC_VER)
 #define pk_pause() YieldProcessor()
@@ -110,22 +111,27 @@ static void pk_semaphore_free(PyThread_type_lock semaphore) {
 
 /* Spin without the GIL; 1 when woken. */
 static int pk_spin(pk_parker *parker) {
-    if (pk_processors < 2) {
-        if (pk_processors == 0) pk_processors = pk_count_processors();
-        if (pk_processors < 2) return 0;
+    if (pk_peek(pk_processors) < 2) {
+        if (pk_peek(pk_processors) == 0) pk_poke(pk_processors, pk_count_processors());
+        if (pk_peek(pk_processors) < 2) return 0;
     }
-    if (pk_score <= 0) {
-        if (++pk_skipped < pk_probe_every) return 0;
-        pk_skipped = 0;
+    int score = pk_peek(pk_score);
+    if (score <= 0) {
+        int skipped = pk_peek(pk_skipped) + 1;
+        if (skipped < pk_peek(pk_probe_every)) {
+            pk_poke(pk_skipped, skipped);
+            return 0;
+        }
+        pk_poke(pk_skipped, 0);
     }
     for (int tries = 0;; tries++) { /* A spinner that has just been woken may not have left its place yet. */
         int spinners = pk_load(pk_spinners);
-        if (spinners < pk_processors - 1 && pk_swap_if(pk_spinners, spinners, spinners + 1)) break;
-        if (tries == 32) return 0;
+        if (spinners < pk_peek(pk_processors) - 1 && pk_swap_if(pk_spinners, spinners, spinners + 1)) break;
+        if (tries == PK_SLOT_TRIES) return 0;
         pk_pause();
     }
-    double end = monotonic() + PK_SPIN_SECONDS;
-    if (end < pk_sleeper_woken_at + PK_ANSWER_SECONDS) end = pk_sleeper_woken_at + PK_ANSWER_SECONDS;
+    double end = monotonic() + PK_SPIN_SECONDS, answered_by = (double)pk_peek(pk_sleeper_answers_by) * 1e-6;
+    if (end < answered_by) end = answered_by;
     int woken = 0, rounds = 0;
     do {
         for (int i = 0; i < 16; i++) {
@@ -133,7 +139,7 @@ static int pk_spin(pk_parker *parker) {
             pk_pause();
         }
 #if PK_LOCKS
-        if (!woken && ++rounds > 4) pk_yield();
+        if (!woken && ++rounds > PK_ROUNDS_BEFORE_YIELD) pk_yield();
 #else
         (void)rounds;
 #endif
@@ -144,7 +150,7 @@ static int pk_spin(pk_parker *parker) {
         end = monotonic() + PK_SPIN_SECONDS;
         do {
             for (int i = 0; i < 16; i++) {
-                if (pk_parkings.value != parker->parkings_at_wake) goto released;
+                if (pk_load(pk_parkings) != parker->parkings_at_wake) goto released;
                 pk_pause();
             }
         } while (monotonic() < end);
@@ -152,13 +158,14 @@ static int pk_spin(pk_parker *parker) {
     }
 #endif
     if (woken) {
-        if (pk_score < PK_SCORE_MAX) pk_score += 2;
-        pk_probe_every = PK_PROBE_LEAST;
-    } else if (pk_score > 0) {
-        pk_score -= 1;
+        if (score < PK_SCORE_MAX) pk_poke(pk_score, score + 2);
+        pk_poke(pk_probe_every, PK_PROBE_LEAST);
+    } else if (score > 0) {
+        pk_poke(pk_score, score - 1);
     } else {
-        if (pk_probe_every < PK_PROBE_MOST) pk_probe_every *= 2;
-        pk_processors = pk_count_processors();
+        int every = pk_peek(pk_probe_every);
+        if (every < PK_PROBE_MOST) pk_poke(pk_probe_every, every * 2);
+        pk_poke(pk_processors, pk_count_processors());
     }
     return woken;
 }
@@ -205,9 +212,9 @@ out:
 #define parker_park(parker, deadline, main_thread) parker_park_at(&(parker), (deadline), (main_thread))
 
 static void parker_wake_at(pk_parker *parker) {
-    parker->parkings_at_wake = pk_parkings.value;
+    parker->parkings_at_wake = pk_load(pk_parkings);
     if (pk_exchange(parker->word, PK_WOKEN) == PK_ASLEEP) {
-        pk_sleeper_woken_at = monotonic();
+        pk_poke(pk_sleeper_answers_by, (int64_t)((monotonic() + PK_ANSWER_SECONDS) * 1e6));
         PyThread_release_lock(parker->semaphore);
     }
 }
@@ -233,7 +240,7 @@ static void raise_soon(PyObject *error) {
 
 static void parking_after_fork(void) {
     pk_spinners.value = 0;
-    pk_processors = 0;
+    pk_poke(pk_processors, 0);
 #if PK_LOCKS
     pk_pool_lock = (PyMutex){0};
 #endif

@@ -27,7 +27,7 @@ cdef class TimerService:
     cdef void _sink(self, Timer timer, Py_ssize_t at) noexcept
     @cython.locals(timer=Timer)
     cdef void _take_due(self, list due, double now) noexcept
-    @cython.locals(timer=Timer, sleeper=Waiter, now=double)
+    @cython.locals(timer=Timer, sleeper=Waiter, now=double, wakes_at=double)
     cpdef _serve(self)
 
 cdef TimerService TIMERS

@@ -143,6 +143,7 @@ class TimerService:
         while True:
             sleeper = SEAM.runtime.thread_waiter("the timer service", "")
             now = SEAM.runtime.monotonic()
+            wakes_at = now
             lock_take(self._lock)
             try:
                 self._take_due(due, now)
@@ -151,7 +152,8 @@ class TimerService:
                         self._serving = False
                         return
                     timer = self._heap[0]
-                    self._wakes_at = min(timer.deadline, now + LONGEST_SLEEP)
+                    wakes_at = min(timer.deadline, now + LONGEST_SLEEP)
+                    self._wakes_at = wakes_at
                     self._sleeper = sleeper
             finally:
                 lock_drop(self._lock)
@@ -163,7 +165,7 @@ class TimerService:
                         sys.excepthook(*sys.exc_info())
                 due.clear()
             else:
-                sleeper.park(self._wakes_at)
+                sleeper.park(wakes_at)
 
     def pending(self) -> int:
         """How many timers wait."""
