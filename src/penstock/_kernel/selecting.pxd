@@ -26,10 +26,9 @@ cdef class Selected:
     cdef readonly object channel
     cdef readonly object value
     cdef readonly bint ok
-    cdef Waiter waiter
 
-@cython.locals(selected=Selected, sending=SendCase)
-cdef Selected new_selected(Py_ssize_t index, object case)
+@cython.locals(sending=SendCase)
+cdef Selected filled(Selected selected, Py_ssize_t index, object case, object value, bint ok)
 @cython.locals(sending=SendCase, view=ReceiverCore)
 cdef ChannelCore channel_of(object case)
 @cython.locals(
@@ -46,7 +45,7 @@ cdef void unlock_all(list ordered) noexcept
     outcome=int,
 )
 cdef object attempt(tuple cases, list channels)
-@cython.locals(ordered=list, node=Node, channel=ChannelCore, selected=Selected)
+@cython.locals(ordered=list, node=Node, channel=ChannelCore, selected=Selected, waiter=Waiter)
 cdef object try_select(tuple cases, list channels, list nodes)
 @cython.locals(channels=list, sending=SendCase, index=Py_ssize_t)
 cdef list check_cases(tuple cases)

@@ -47,11 +47,14 @@ PARK: Any = object()
 class Selected:
     """What a select did: the case's index, the object passed for it, and for a receive the value and Go's ok."""
 
-    __slots__ = ("channel", "index", "ok", "value", "waiter")
+    __slots__ = ("channel", "index", "ok", "value")
     __match_args__ = ("index", "channel", "value", "ok")
 
     def __init__(self) -> None:
         raise TypeError("Selected is made by select()")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Selected is frozen: {name} cannot be set")
 
     def __repr__(self) -> str:
         return f"Selected(index={self.index}, channel={self.channel!r}, value={self.value!r}, ok={self.ok})"
@@ -66,17 +69,20 @@ class Selected:
         return hash((self.index, self.channel, self.value, self.ok))
 
 
-def new_selected(index: int, case: Any) -> Selected:
-    """A `Selected` for a send; a receive fills in the rest."""
-    selected: Any = Selected.__new__(Selected)
-    selected.index = index
-    selected.channel = case
+def filled(selected: Selected, index: int, case: Any, value: Any, ok: bool) -> Selected:
+    """Fill in a new record. Allocates nothing, so that it can be done under locks."""
+    channel = case
     if type(case) is SendCase:
         sending = case
-        selected.channel = sending.channel
-    selected.ok = True
-    selected.value = None
-    selected.waiter = None
+        channel = sending.channel
+    if cython.compiled:
+        selected.index = index
+        selected.channel = channel
+        selected.value = value
+        selected.ok = ok
+    else:
+        for name, content in zip(Selected.__slots__, (channel, index, ok, value), strict=True):
+            object.__setattr__(selected, name, content)
     return selected
 
 
@@ -159,7 +165,7 @@ def attempt(cases: tuple[Any, ...], channels: list[Any]) -> Any:
             return None
         case = cases[chosen]
         channel = channel_at(channels, chosen)
-        selected = new_selected(chosen, case)
+        selected = Selected.__new__(Selected)
         if type(case) is SendCase:
             sending = case
             outcome = channel.send_locked(sending.value, None)
@@ -168,15 +174,13 @@ def attempt(cases: tuple[Any, ...], channels: list[Any]) -> Any:
             if outcome == SHUT:
                 return channel
             sending.state = SPENT
-        else:
-            value = channel.receive_locked(None)
-            if value is EMPTY:
-                continue
-            selected.ok = value is not CLOSED
-            selected.value = value if selected.ok else None
-        if channel._woken is not None:
-            selected.waiter = channel.take_woken()
-        return selected
+            return filled(selected, chosen, case, None, True)
+        value = channel.receive_locked(None)
+        if value is EMPTY:
+            continue
+        if value is CLOSED:
+            return filled(selected, chosen, case, None, False)
+        return filled(selected, chosen, case, value, True)
 
 
 def try_select(cases: tuple[Any, ...], channels: list[Any], nodes: list[Node] | None) -> Any:
@@ -185,7 +189,13 @@ def try_select(cases: tuple[Any, ...], channels: list[Any], nodes: list[Node] | 
     if ordered is not None:
         lock_all(ordered)
     outcome = attempt(cases, channels)
-    if outcome is None and nodes is not None:
+    waiter = None
+    if type(outcome) is Selected:
+        selected = outcome
+        channel = channel_at(channels, selected.index)
+        if channel._woken is not None:
+            waiter = channel.take_woken()
+    elif outcome is None and nodes is not None:
         for node in nodes:
             channel = node.source
             if node.kind == SEND:
@@ -194,11 +204,8 @@ def try_select(cases: tuple[Any, ...], channels: list[Any], nodes: list[Node] | 
                 channel._receivers.append(node)
     if ordered is not None:
         unlock_all(ordered)
-    if type(outcome) is Selected:
-        selected = outcome
-        if selected.waiter is not None:
-            wake_all(selected.waiter)
-            selected.waiter = None
+    if waiter is not None:
+        wake_all(waiter)
     return outcome
 
 
@@ -255,11 +262,8 @@ def happened(cases: tuple[Any, ...], node: Node) -> Any:
         if not node.ok:
             raise sending.channel.closed_error()
         sending.state = SPENT
-        return new_selected(node.index, case)
-    selected = new_selected(node.index, case)
-    selected.ok = node.ok
-    selected.value = node.value
-    return selected
+        return filled(Selected.__new__(Selected), node.index, case, None, True)
+    return filled(Selected.__new__(Selected), node.index, case, node.value, node.ok)
 
 
 # The two colours

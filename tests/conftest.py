@@ -1,0 +1,53 @@
+"""What every test gets: a header that says which kernel runs, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import penstock
+from penstock._kernel.timers import pending_timers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_report_header() -> str:
+    kernel = "compiled" if penstock.COMPILED else "interpreted"
+    gil = "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
+    return f"kernel: {kernel}, GIL: {gil}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--storm-scale", type=int, default=1, help="how many times longer storms last")
+
+
+@pytest.fixture
+def storm_scale(request: pytest.FixtureRequest) -> int:
+    """How many times longer than in the gate a storm lasts."""
+    return int(request.config.getoption("--storm-scale"))
+
+
+def foreign_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name != "penstock-worker" and thread.is_alive()]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """After each test: no thread but the pool's idle ones, and no timer."""
+    before = set(foreign_threads())
+    yield
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        left = [thread for thread in foreign_threads() if thread not in before]
+        if not left and not pending_timers():
+            return
+        gc.collect()
+        time.sleep(0.01)
+    assert not left, f"threads left behind: {left}"
+    assert not pending_timers(), "timers left behind"
