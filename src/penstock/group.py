@@ -210,7 +210,18 @@ class Group:
     loop, and other functions in threads. With a `limit`, no more than that many tasks are at work at once.
     """
 
-    __slots__ = ("__weakref__", "_bare", "_context", "_ending", "_failures", "_limit", "_loop", "_places", "_running", "_token")
+    __slots__ = (
+        "__weakref__",
+        "_bare",
+        "_context",
+        "_ending",
+        "_failures",
+        "_limit",
+        "_loop",
+        "_places",
+        "_running",
+        "_token",
+    )
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None:

@@ -279,7 +279,9 @@ class Condition(ConditionCore):
 
     def __init__(self, lock: Mutex | Side) -> None:
         if not isinstance(lock, Mutex | Side):
-            raise TypeError(f"a condition is over a Mutex, or a side of an RWMutex (rw.read(), rw.write()); not {lock!r}")
+            raise TypeError(
+                f"a condition is over a Mutex, or a side of an RWMutex (rw.read(), rw.write()); not {lock!r}"
+            )
         super().__init__()
         self.lock = lock
 

@@ -1,0 +1,118 @@
+"""The pipeline of `penstock digest`: a walker feeds a bounded channel, digesters read and hash.
+
+The bounded pipeline of the Go blog's article on pipelines and cancellation ("MD5All", Sameer Ajmani, 2014), grown up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from penstock.channel import Channel
+from penstock.context import current
+from penstock.group import Group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+CHUNK = 1 << 20
+SMALL = 1 << 16
+_OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Digested(NamedTuple):
+    """One file's outcome: its digest, or the error that kept it from being read."""
+
+    path: bytes
+    digest: str
+    error: OSError | None
+
+
+class Tally:
+    """What has been done so far. Each digester has its own, so that nobody waits for a count."""
+
+    __slots__ = ("bytes", "files")
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.bytes = 0
+
+
+class Digesting:
+    """A run of the pipeline, and what it has come to."""
+
+    def __init__(self, algorithm: str, jobs: int, fail_fast: bool) -> None:
+        self._new = getattr(hashlib, algorithm)
+        self._jobs = jobs
+        self._fail_fast = fail_fast
+        self._group: Group | None = None
+        self.tallies = [Tally() for _ in range(jobs)]
+        self.found = 0
+        self.walked = False
+        self.outcomes: list[Digested] = []
+
+    def run(self, walk: Callable[[], Iterator[list[bytes]]]) -> list[Digested]:
+        """Digest what `walk` finds, and return the outcomes by path. Obeys the ambient context."""
+        batches: Channel[list[bytes]] = Channel(2 * self._jobs, name="batches of paths")
+        with Group() as self._group:
+            self._group.go(self._feed, walk, batches)
+            for tally in self.tallies:
+                self._group.go(self._digest_batches, batches, tally)
+        self.outcomes.sort()
+        return self.outcomes
+
+    def failed(self, path: bytes, error: OSError) -> None:
+        """A file or directory could not be read."""
+        self.outcomes.append(Digested(path, "", error))
+        if self._fail_fast and self._group is not None:
+            self._group.context.cancel(error)
+
+    def _feed(self, walk: Callable[[], Iterator[list[bytes]]], batches: Channel[list[bytes]]) -> None:
+        with batches:
+            for batch in walk():
+                self.found += len(batch)
+                batches.send(batch)
+        self.walked = True
+
+    def _digest_batches(self, batches: Iterable[list[bytes]], tally: Tally) -> None:
+        buffer = memoryview(bytearray(CHUNK))
+        context = current()
+        for batch in batches:
+            outcomes = []
+            for path in batch:
+                context.check()
+                try:
+                    outcomes.append(Digested(path, self._digest(path, buffer, tally), None))
+                except OSError as error:
+                    self.failed(path, error)
+            self.outcomes += outcomes
+            tally.files += len(batch)
+
+    def _digest(self, path: bytes, buffer: memoryview, tally: Tally) -> str:
+        file = os.open(path, _OPEN)
+        try:
+            start = os.read(file, SMALL)
+            tally.bytes += len(start)
+            hasher = self._new(start)
+            if len(start) == SMALL:
+                self._digest_rest(file, hasher, buffer, tally)
+            elif start and (more := os.read(file, SMALL)):  # No plain file: those have been read whole.
+                hasher.update(more)
+                self._digest_rest(file, hasher, buffer, tally)
+        finally:
+            os.close(file)
+        return hasher.hexdigest()  # type: ignore[no-any-return]
+
+    def _digest_rest(self, file: int, hasher: hashlib._Hash, buffer: memoryview, tally: Tally) -> None:
+        context = current()
+        while count := os.readv(file, [buffer]) if hasattr(os, "readv") else self._read_into(file, buffer):
+            hasher.update(buffer[:count])
+            tally.bytes += count
+            context.check()
+
+    @staticmethod
+    def _read_into(file: int, buffer: memoryview) -> int:
+        data = os.read(file, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
