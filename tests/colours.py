@@ -7,13 +7,14 @@ suspend, since the operation has parked the thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 import penstock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 LIMIT = 20
 
@@ -82,6 +83,16 @@ class ThreadOps:
     async def select(self, *cases: Any, **options: Any) -> Any:
         return penstock.select(*cases, **options)
 
+    async def call(self, target: Any, name: str, *args: Any, **options: Any) -> Any:
+        """Any operation that comes in both colours, by its name for threads."""
+        return getattr(target, name)(*args, **options)
+
+    @contextlib.asynccontextmanager
+    async def inside(self, manager: Any) -> AsyncIterator[Any]:
+        """The block of a lock, scope or group, entered in this colour."""
+        with manager as value:
+            yield value
+
 
 class AsyncOps:
     """The asyncio colour, on asyncio's own loop or on uvloop."""
@@ -123,6 +134,16 @@ class AsyncOps:
 
     async def select(self, *cases: Any, **options: Any) -> Any:
         return await penstock.aselect(*cases, **options)
+
+    async def call(self, target: Any, name: str, *args: Any, **options: Any) -> Any:
+        """Any operation that comes in both colours, by its name for threads."""
+        return await getattr(target, "wait_async" if name == "wait" else f"a{name}")(*args, **options)
+
+    @contextlib.asynccontextmanager
+    async def inside(self, manager: Any) -> AsyncIterator[Any]:
+        """The block of a lock, scope or group, entered in this colour."""
+        async with manager as value:
+            yield value
 
 
 COLOURS: list[Any] = [ThreadOps(), AsyncOps("asyncio", None)]
