@@ -309,7 +309,7 @@ def test_asend_that_fits_does_not_suspend() -> None:
 
 
 def test_operations_can_be_made_tasks() -> None:
-    """asend and arecv can be given to create_task, gather and wait_for, ready or not."""
+    """The awaitables of asend and arecv can be given to create_task, gather and wait_for, ready or not."""
 
     async def scenario() -> None:
         channel: Channel[int] = Channel(1)

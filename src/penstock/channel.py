@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, final, overload
 
 from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase, SenderCore, closed_mark
 from penstock._kernel.loops import TaskWaiter
-from penstock._kernel.selecting import (
-    Selected,
-    finish_select,
-    leave_select,
-    select,
-    select_or_wait,
-)
+from penstock._kernel.selecting import finish_select, leave_select, select_or_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
     from types import TracebackType
 
-    Case = "Channel[Any] | RecvChannel[Any] | SendCase | None"
+    Case: TypeAlias = "Channel[Any] | RecvChannel[Any] | SendCase | None"
+
+    # As the users' type checkers see what the kernel defines.
+    @final
+    class Selected:
+        """What a select chose."""
+
+        @property
+        def index(self) -> int: ...
+        @property
+        def channel(self) -> Any: ...
+        @property
+        def value(self) -> Any: ...
+        @property
+        def ok(self) -> bool: ...
+
+    @overload
+    def select(*cases: Case, timeout: float | None = None, default: Literal[False] = False) -> Selected: ...
+    @overload
+    def select(*cases: Case, timeout: float | None = None, default: bool) -> Selected | None: ...
+    def select(*cases: Case, timeout: float | None = None, default: bool = False) -> Selected | None:
+        """Take the case that is ready."""
+else:
+    from penstock._kernel.selecting import Selected, select
 
 __all__ = [
     "Channel",
@@ -159,7 +176,7 @@ class _View(Generic[T]):
     _channel: Channel[T]
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._channel is self._channel  # type: ignore[attr-defined]
+        return type(other) is type(self) and other._channel is self._channel
 
     def __hash__(self) -> int:
         return hash((type(self), id(self._channel)))
@@ -240,10 +257,12 @@ class SendChannel(SenderCore, _View[T]):
     ) -> None:
         self._channel.close()
 
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute in _RECEIVING:
-            raise AttributeError(f"a sending view cannot {attribute}; use the channel itself, or its .receiver")
-        raise AttributeError(f"'SendChannel' object has no attribute {attribute!r}")
+    if not TYPE_CHECKING:  # where it would say that everything can be done
+
+        def __getattr__(self, attribute: str) -> Any:
+            if attribute in _RECEIVING:
+                raise AttributeError(f"a sending view cannot {attribute}; use the channel itself, or its .receiver")
+            raise AttributeError(f"'SendChannel' object has no attribute {attribute!r}")
 
 
 class RecvChannel(ReceiverCore, _View[T]):
@@ -285,10 +304,12 @@ class RecvChannel(ReceiverCore, _View[T]):
     def __aiter__(self) -> AsyncIterator[T]:
         return self._channel
 
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute in _SENDING:
-            raise AttributeError(f"a receiving view cannot {attribute}; use the channel itself, or its .sender")
-        raise AttributeError(f"'RecvChannel' object has no attribute {attribute!r}")
+    if not TYPE_CHECKING:  # where it would say that everything can be done
+
+        def __getattr__(self, attribute: str) -> Any:
+            if attribute in _SENDING:
+                raise AttributeError(f"a receiving view cannot {attribute}; use the channel itself, or its .sender")
+            raise AttributeError(f"'RecvChannel' object has no attribute {attribute!r}")
 
 
 @final
@@ -305,16 +326,20 @@ _SENDING = frozenset({"send", "asend", "send_nowait", "sending", "close"})
 _RECEIVING = frozenset({"recv", "recv_ok", "recv_nowait", "arecv", "arecv_ok"})
 
 
-async def aselect(*cases: Any, timeout: float | None = None, default: bool = False) -> Any:
+@overload
+async def aselect(*cases: Case, timeout: float | None = None, default: Literal[False] = False) -> Selected: ...
+@overload
+async def aselect(*cases: Case, timeout: float | None = None, default: bool) -> Selected | None: ...
+async def aselect(*cases: Case, timeout: float | None = None, default: bool = False) -> Selected | None:
     """As `select`, for an asyncio task to await. Does not suspend if a case is ready."""
     waiter = select_or_wait(cases, timeout, default)
     if type(waiter) is not TaskWaiter:
-        return waiter
+        return waiter  # type: ignore[no-any-return]
     try:
         try:
             await waiter.future
         except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
             waiter.interrupted(error)
-        return finish_select(cases, waiter)
+        return finish_select(cases, waiter)  # type: ignore[no-any-return]
     finally:
         leave_select(cases)

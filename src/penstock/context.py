@@ -58,7 +58,7 @@ class Context(Scope):
 
     def _done_channel(self) -> Channel[None]:
         channel: Channel[None] | None = self.done_channel()
-        return self.closed_at_end(Channel()) if channel is None else channel  # type: ignore[no-any-return]
+        return self.closed_at_end(Channel()) if channel is None else channel
 
     def after_func(self, function: Callable[[], object]) -> Callable[[], bool]:
         """Call `function` in a task of its own once this context ends.
@@ -137,7 +137,10 @@ def current() -> Context:
 
 
 def cancel_scope() -> Context:
-    """A scope that can be cancelled: `with cancel_scope() as context:`. Cancelled, the block ends quietly."""
+    """A scope whose block ends quietly when it is cancelled.
+
+    `with cancel_scope() as context:` gives what to cancel.
+    """
     return (current_scope() or _BACKGROUND).with_cancel()  # type: ignore[no-any-return]
 
 

@@ -23,7 +23,7 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818
     """The deadline of a context passed. Raised at the edge of the scope whose deadline it was."""
 
 
-class Cancelled(BaseException):  # noqa: N818
+class Cancelled(BaseException):
     """The ambient context has ended: it was cancelled, or its deadline has passed.
 
     Not an `Exception`, so that code which retries on errors does not swallow it. Let it pass: the scope that ended

@@ -5,19 +5,19 @@ from __future__ import annotations
 from contextvars import copy_context
 from functools import partial
 from inspect import iscoroutine, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, TypeVarTuple, final, overload
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import SemaphoreCore
 from penstock._kernel.loops import create_task, is_own_cancellation, running_event_loop
 from penstock._kernel.scopes import ambient_variable
 from penstock._kernel.threads import start
-from penstock.channel import Channel, DoneChannel
+from penstock.channel import Channel, DoneChannel, SendChannel
 from penstock.context import current
 from penstock.errors import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from penstock.context import Context
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Task", "go"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Owner(Protocol):
     """Who is told of a task's end."""
 
-    _collects: bool
+    _collects: ClassVar[bool]
     """Are failures the owner's business? Otherwise the task reports those that nobody collects."""
 
     def _member_ended(self, context: Context, error: BaseException | None) -> None: ...
@@ -108,7 +109,13 @@ class Task(Generic[T]):
             raise self._error
 
     def __repr__(self) -> str:
-        state = "running" if self._finished.count() else "failed" if self._error is not None else "done"
+        if self._finished.count():
+            state = "running"
+        elif self._error is None:
+            state = "done"
+        else:
+            ended = isinstance(self._error, Cancelled) or is_own_cancellation(self._error)
+            state = "cancelled" if ended else "failed"
         return f"<Task {self.name} {state} at {id(self):#x}>"
 
 
@@ -128,9 +135,12 @@ def _name_of(function: Any) -> str:
 
 
 def is_async(function: Any) -> bool:
+    """Does a call of `function` give something to await?"""
     while isinstance(function, partial):
         function = function.func
-    return iscoroutinefunction(function) or iscoroutinefunction(getattr(type(function), "__call__", None))
+    if isinstance(getattr(function, "__self__", None), Channel | SendChannel) and function.__name__ == "asend":
+        return True  # A plain method that gives an awaitable: a send that need not wait costs no coroutine.
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
 
 
 def _run(task: Any, function: Any, args: Any) -> None:
@@ -141,7 +151,7 @@ def _run(task: Any, function: Any, args: Any) -> None:
         result = function(*args)
         if iscoroutine(result):
             result.close()
-            raise TypeError(
+            raise TypeError(  # noqa: TRY301  as if the function had raised it
                 f"{task.name} returned a coroutine; pass the async function itself, to a group entered by 'async with'"
             )
     except BaseException as error:  # noqa: BLE001  kept for whoever asks for the result
@@ -175,7 +185,11 @@ def _start_thread(task: Task[Any], function: Callable[..., Any], args: tuple[Any
     start(partial(copy_context().run, _run, task, function, args))
 
 
-def go(function: Callable[..., Any], *args: Any) -> Task[Any]:
+@overload
+def go(function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Task[T]: ...
+@overload
+def go(function: Callable[[*Ts], T], *args: *Ts) -> Task[T]: ...
+def go(function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any]:
     """Start `function(*args)` in a task that nobody owns: a thread, or, for an async function, an asyncio task.
 
     The task inherits the context variables, the ambient context among them. An exception that nobody collects with
@@ -247,7 +261,11 @@ class Group:
 
     # Starting tasks
 
-    def go(self, function: Callable[..., Any], *args: Any) -> Task[Any]:
+    @overload
+    def go(self, function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Task[T]: ...
+    @overload
+    def go(self, function: Callable[[*Ts], T], *args: *Ts) -> Task[T]: ...
+    def go(self, function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any]:
         """Start `function(*args)` as a task of the group.
 
         At the limit, waits until a place is free; raises `Cancelled` if the ambient context ends before.
@@ -257,7 +275,11 @@ class Group:
             self._places.enter_in_thread(1, None, "Group.go", "Group.ago")
         return self._start(function, args)
 
-    async def ago(self, function: Callable[..., Any], *args: Any) -> Task[Any]:
+    @overload
+    async def ago(self, function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Task[T]: ...
+    @overload
+    async def ago(self, function: Callable[[*Ts], T], *args: *Ts) -> Task[T]: ...
+    async def ago(self, function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any]:
         """As `go`, for an asyncio task to await."""
         self._check(function)
         if self._places is not None and not self._places.take_now(1):
@@ -270,7 +292,11 @@ class Group:
                 self._places.finish_enter(waiter)
         return self._start(function, args)
 
-    def try_go(self, function: Callable[..., Any], *args: Any) -> Task[Any] | None:
+    @overload
+    def try_go(self, function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Task[T] | None: ...
+    @overload
+    def try_go(self, function: Callable[[*Ts], T], *args: *Ts) -> Task[T] | None: ...
+    def try_go(self, function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any] | None:
         """As `go`, if a place is free; None if not."""
         self._check(function)
         if self._places is not None and not self._places.try_acquire():
@@ -361,7 +387,7 @@ class Group:
             return False
         context = outcome.__context__
         try:
-            raise outcome
+            raise outcome  # noqa: TRY301
         except BaseException:
             outcome.__context__ = context  # Not the body's error: it is among the failures, or gave way.
             raise

@@ -26,7 +26,7 @@ async def asleep(seconds: float) -> None:
 
 
 def _checked(seconds: float, least: str = "") -> float:
-    if isinstance(seconds, str) or not isinstance(seconds, int | float):
+    if not isinstance(seconds, int | float):
         raise TypeError(f"a time must be a number of seconds, not {seconds!r}")
     if not isfinite(seconds):
         raise ValueError(f"a time must be finite, not {seconds!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -40,35 +41,38 @@ class Ledger:
         assert not wrong, f"lost (positive) or doubled (negative): {dict(list(wrong.items())[:5])}"
 
 
+def one_thread_operation(ledger: Ledger, channels: list[Channel], rng: random.Random, value: object) -> None:
+    channel = rng.choice(channels)
+    timeout = rng.choice([0, 0.0001, 0.001, 0.002])
+    match rng.randrange(5):
+        case 0:
+            channel.send(value, timeout)
+            ledger.sent.append(value)
+        case 1:
+            ledger.received.append(channel.recv(timeout))
+        case 2:
+            other = rng.choice(channels)
+            got = select(channel.sending(value), other, timeout=timeout)
+            if got.index == 0:
+                ledger.sent.append(value)
+            elif got.ok:
+                ledger.received.append(got.value)
+        case 3:
+            channel.send_nowait(value)
+            ledger.sent.append(value)
+        case 4:
+            ledger.received.append(channel.recv_nowait())
+
+
 def thread_task(ledger: Ledger, channels: list[Channel], seed: int, rounds: int, context: Context) -> None:
     rng = random.Random(seed)
     for number in range(rounds):
-        channel = rng.choice(channels)
-        value = (seed, number)
-        timeout = rng.choice([0, 0.0001, 0.001, 0.002])
         scope = context.with_timeout(rng.choice([0.0002, 0.001, 5]))
         if rng.random() < 0.1:
             threading.Thread(target=scope.cancel).start() if rng.random() < 0.2 else scope.cancel()
         try:
             with scope.attach():
-                match rng.randrange(5):
-                    case 0:
-                        channel.send(value, timeout)
-                        ledger.sent.append(value)
-                    case 1:
-                        ledger.received.append(channel.recv(timeout))
-                    case 2:
-                        other = rng.choice(channels)
-                        got = select(channel.sending(value), other, timeout=timeout)
-                        if got.index == 0:
-                            ledger.sent.append(value)
-                        elif got.ok:
-                            ledger.received.append(got.value)
-                    case 3:
-                        channel.send_nowait(value)
-                        ledger.sent.append(value)
-                    case 4:
-                        ledger.received.append(channel.recv_nowait())
+                one_thread_operation(ledger, channels, rng, (seed, number))
         except (TimeoutError, Cancelled, WouldBlock, ChannelClosed):
             pass
         finally:
@@ -107,10 +111,8 @@ async def asyncio_tasks(ledger: Ledger, channels: list[Channel], seed: int, roun
             if rng.random() < 0.5:
                 await asyncio.sleep(rng.random() * 0.002)
             task.cancel()
-        try:
+        with contextlib.suppress(TimeoutError, Cancelled, ChannelClosed, asyncio.CancelledError):
             await task
-        except (TimeoutError, Cancelled, ChannelClosed, asyncio.CancelledError):
-            pass
 
     async def worker(first: int) -> None:
         for number in range(first, rounds, 8):

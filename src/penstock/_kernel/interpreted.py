@@ -92,7 +92,7 @@ def channel_at(channels: list[Any], at: int) -> Any:
     return channels[at]
 
 
-def new_instance(cls: type[Any]) -> Any:
+def new_instance(cls: Any) -> Any:
     return cls.__new__(cls)
 
 

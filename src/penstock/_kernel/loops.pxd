@@ -28,7 +28,6 @@ cdef class Port:
 cdef Port port_of(object loop)
 
 @cython.final
-@cython.freelist(32)
 cdef class TaskWaiter(Waiter):
     cdef readonly object future
     cdef object _loop

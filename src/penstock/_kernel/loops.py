@@ -141,6 +141,7 @@ class TaskWaiter(Waiter):
         self._scope_node: Node | None = None
         self._expiry: Expiry | None = None
         self._operation = ""
+        self.future: Any = None
 
     def prepare(self, deadline: float, operation: str, shielded: bool) -> None:
         """Watch the clock, and the ambient scope unless shielded. The nodes are queued; `future` is awaited next."""

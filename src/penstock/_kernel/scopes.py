@@ -297,7 +297,7 @@ class Scope(Source):
         cause = origin._given_cause
         if cause is not None:
             message = f"{message}: {cause}"
-        error = Cancelled(message, cause=cause, origin=origin)
+        error = Cancelled(message, cause=cause, origin=origin)  # type: ignore[arg-type]
         if isinstance(cause, BaseException):
             error.__cause__ = cause
         return error

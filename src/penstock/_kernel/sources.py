@@ -28,4 +28,4 @@ class SourceFinder:
 def prefer(package: str, paths: list[str]) -> None:
     """From now on import the modules of `package` from its sources."""
     for path in paths:
-        sys.meta_path.insert(0, SourceFinder(package, path))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, SourceFinder(package, path))
