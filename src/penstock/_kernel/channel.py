@@ -25,7 +25,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take, ring_put, ring_take
+    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take, ring_put, ring_take, shared
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import AMBIENT
@@ -184,7 +184,7 @@ class ChannelCore(Source):
         if self._receivers.first is not None:
             receiver = self._receivers.fire_next()
             if receiver is not None:
-                receiver.value = value
+                receiver.value = shared(value)
                 receiver.ok = True
                 receiver.amount = self._ticket
                 self._ticket += 1

@@ -78,6 +78,15 @@ def ambient_get() -> Any:
     return _ambient_variable.get(None)
 
 
+def shared(value: Any) -> Any:
+    """A reference that another thread may drop: here all are."""
+    return value
+
+
+def disown(value: object) -> None:
+    """`value` exists to change threads."""
+
+
 def ring_take(ring: list[Any], at: int) -> Any:
     value = ring[at]
     ring[at] = None

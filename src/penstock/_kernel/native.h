@@ -9,6 +9,9 @@
 #pragma once
 #include <Python.h>
 #include <stdint.h>
+#if defined(_WIN32)
+#include <windows.h>
+#endif
 
 /* ---- atomics ---- */
 
@@ -39,10 +42,33 @@ static inline int pk_cas(volatile int *at, int from, int to) {
 
 /* ---- the kernel lock ---- */
 
+/* Between two looks at what another thread is about to change. */
+#if defined(_MSC_VER)
+#define pk_pause() YieldProcessor()
+#elif defined(__x86_64__) || defined(__i386__)
+#define pk_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__) || defined(__arm__)
+#define pk_pause() __asm__ __volatile__("yield" ::: "memory")
+#else
+#define pk_pause() __asm__ __volatile__("" ::: "memory")
+#endif
+
 #ifdef Py_GIL_DISABLED
 #define PK_LOCKS 1
 typedef PyMutex pk_lock;
-#define lock_take(l) PyMutex_Lock(&(l))
+/* Locked regions take less than the yield of the processor that PyMutex begins with, so look again a few times first. */
+#define PK_LOCK_TRIES 64
+static inline void pk_lock_take(pk_lock *lock) {
+    for (int tries = 0; tries < PK_LOCK_TRIES; tries++) {
+        uint8_t unlocked = 0;
+        if (_Py_atomic_load_uint8_relaxed(&lock->_bits) == 0 &&
+            _Py_atomic_compare_exchange_uint8(&lock->_bits, &unlocked, 1))
+            return;
+        pk_pause();
+    }
+    PyMutex_Lock(lock);
+}
+#define lock_take(l) pk_lock_take(&(l))
 #define lock_drop(l) PyMutex_Unlock(&(l))
 #else
 #define PK_LOCKS 0
@@ -75,6 +101,29 @@ static inline PyObject *ambient_get(void) {
     return value;
 }
 
+/* Free-threaded, an object counts the references of the thread that made it apart from all others. A reference that one
+   thread has counted for itself and another drops makes that one queue the object for its maker, to put the count
+   right: some microseconds. So references that are to change threads are counted with those of all the others, and
+   objects that exist to change threads have no maker from the start (as PEP 703 describes an object whose counts have
+   been merged). */
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x03100000
+static inline PyObject *pk_shared(PyObject *object) {
+    if (_Py_atomic_load_uint32_relaxed(&object->ob_ref_local) != _Py_IMMORTAL_REFCNT_LOCAL)
+        _Py_atomic_add_ssize(&object->ob_ref_shared, (Py_ssize_t)1 << _Py_REF_SHARED_SHIFT);
+    return object;
+}
+/* Nobody else knows `object` yet. */
+static inline void pk_disown(PyObject *object) {
+    Py_ssize_t count = (object->ob_ref_shared >> _Py_REF_SHARED_SHIFT) + object->ob_ref_local;
+    object->ob_ref_shared = (count << _Py_REF_SHARED_SHIFT) | _Py_REF_MERGED;
+    object->ob_ref_local = 0;
+    object->ob_tid = 0;
+}
+#else
+#define pk_shared(object) Py_NewRef(object)
+#define pk_disown(object) ((void)(object))
+#endif
+
 /* Values are moved into ring slots and out of them. An empty slot is None, which has no reference count from 3.12 on. */
 static inline PyObject *ring_take(PyObject *ring, Py_ssize_t at) {
     PyObject **slot = ((PyListObject *)ring)->ob_item + at;
@@ -90,7 +139,7 @@ static inline void ring_put(PyObject *ring, Py_ssize_t at, PyObject *value) {
 #if PY_VERSION_HEX < 0x030C0000
     Py_DECREF(Py_None);
 #endif
-    *slot = Py_NewRef(value);
+    *slot = pk_shared(value);
 }
 
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */

@@ -21,6 +21,8 @@ cdef extern from "native.h" nogil:
 cdef extern from "native.h":
     void ambient_bind(object) noexcept
     object ambient_get()
+    object shared "pk_shared"(object)
+    void disown "pk_disown"(object) noexcept
     object ring_take(list, Py_ssize_t)
     void ring_put(list, Py_ssize_t, object) noexcept
     object new_instance(object)

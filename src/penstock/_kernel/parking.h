@@ -13,9 +13,7 @@
 #pragma once
 #include "native.h"
 
-#if defined(_WIN32)
-#include <windows.h>
-#else
+#if !defined(_WIN32)
 #include <sched.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,16 +44,6 @@ static pk_atomic pk_parkings, pk_spinners;
 static int64_t pk_sleeper_answers_by = 0; /* microseconds on the monotonic clock */
 static int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_probe_every = PK_PROBE_LEAST, pk_processors = 0;
 
-#if defined(_MSC_VER)
-#define pk_pause() YieldProcessor()
-#elif defined(__x86_64__) || defined(__i386__)
-#define pk_pause() __builtin_ia32_pause()
-#elif defined(__aarch64__) || defined(__arm__)
-#define pk_pause() __asm__ __volatile__("yield" ::: "memory")
-#else
-#define pk_pause() __asm__ __volatile__("" ::: "memory")
-#endif
-
 static int pk_count_processors(void) {
 #if defined(__linux__)
     cpu_set_t set;
@@ -82,7 +70,9 @@ static inline void pk_yield(void) {
 /* Semaphores (CPython's own thread locks, held, so that releasing one wakes) are reused. */
 static PyThread_type_lock pk_pool[64];
 static int pk_pooled = 0;
+#if PK_LOCKS
 static pk_lock pk_pool_lock;
+#endif
 
 static PyThread_type_lock pk_semaphore_new(void) {
     PyThread_type_lock semaphore = NULL;

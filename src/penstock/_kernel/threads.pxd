@@ -1,5 +1,5 @@
 cimport cython
-from penstock._kernel.native cimport Lock, lock_drop, lock_take, monotonic, random_below, thread_ident
+from penstock._kernel.native cimport Lock, disown, lock_drop, lock_take, monotonic, random_below, thread_ident
 from penstock._kernel.loops cimport Interrupter, TaskWaiter, new_task_waiter, refuse_in_loop
 from penstock._kernel.parking cimport (
     Parker, parker_free, parker_park, parker_wake, parking_after_fork, raise_soon,

@@ -23,6 +23,7 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         Lock,
         Parker,
+        disown,
         lock_drop,
         lock_take,
         monotonic,
@@ -36,7 +37,7 @@ if not cython.compiled:
     )
     from penstock._kernel.loops import Interrupter, new_task_waiter, refuse_in_loop
     from penstock._kernel.seam import SEAM, Runtime
-    from penstock._kernel.waiters import Waiter
+    from penstock._kernel.waiters import Node, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +55,13 @@ class ThreadWaiter(Waiter):
     def __init__(self) -> None:
         Waiter.__init__(self)
         self._in_main_thread = thread_ident() == main_thread
+        disown(self)
         if not cython.compiled:
             self._parker = Parker()
+
+    def add(self, node: Node) -> None:
+        disown(node)
+        Waiter.add(self, node)
 
     def park(self, deadline: float) -> None:
         parker_park(self._parker, deadline, self._in_main_thread)

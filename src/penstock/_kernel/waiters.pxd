@@ -1,5 +1,5 @@
 from penstock._kernel.native cimport (
-    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take,
+    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared,
 )
 cimport cython
 

@@ -36,6 +36,7 @@ if not cython.compiled:
         atomic_load,
         lock_drop,
         lock_take,
+        shared,
     )
 
 COMPILED: bool = cython.compiled
@@ -94,7 +95,7 @@ def new_node(waiter: Waiter, source: Source, kind: int, value: Any) -> Node:
     node.waiter = waiter
     node.source = source
     node.kind = kind
-    node.value = value
+    node.value = shared(value)
     waiter.add(node)
     return node
 
