@@ -25,7 +25,15 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take, ring_put, ring_take, shared
+    from penstock._kernel.interpreted import (
+        ambient_bind,
+        ambient_get,
+        lock_drop,
+        lock_take,
+        ring_put,
+        ring_take,
+        shared,
+    )
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import AMBIENT

@@ -156,9 +156,6 @@ static inline Py_ssize_t random_below(Py_ssize_t n) {
     return (Py_ssize_t)(((uint64_t)pk_random() * (uint64_t)n) >> 32);
 }
 
-/* Items of a list that no other thread sees: without the locking that free-threaded builds do for shared ones. */
-static inline PyObject *item_at(PyObject *list, Py_ssize_t at) { return Py_NewRef(PyList_GET_ITEM(list, at)); }
-
 /* A new, empty instance of a class, without calling its __init__. */
 static inline PyObject *new_instance(PyObject *cls) {
     PyObject *nothing = PyTuple_New(0);
@@ -167,4 +164,47 @@ static inline PyObject *new_instance(PyObject *cls) {
     return instance;
 }
 
-#define address_of(object) ((size_t)(object))
+/* ---- the locks of several channels, each once, in the order of their addresses ---- */
+
+#if PK_LOCKS
+#define PK_FEW_LOCKS 16
+typedef struct {
+    Py_ssize_t size;
+    pk_lock **all, *few[PK_FEW_LOCKS];
+} pk_locks;
+static inline int pk_locks_open(pk_locks *locks, Py_ssize_t most) {
+    locks->size = 0;
+    locks->all = most <= PK_FEW_LOCKS ? locks->few : PyMem_New(pk_lock *, most);
+    if (locks->all != NULL) return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+static inline void pk_locks_add(pk_locks *locks, pk_lock *lock) {
+    Py_ssize_t low = 0, high = locks->size;
+    while (low < high) {
+        Py_ssize_t middle = (low + high) >> 1;
+        if ((uintptr_t)locks->all[middle] < (uintptr_t)lock) low = middle + 1;
+        else high = middle;
+    }
+    if (low < locks->size && locks->all[low] == lock) return;
+    for (high = locks->size++; high > low; high--) locks->all[high] = locks->all[high - 1];
+    locks->all[low] = lock;
+}
+static inline void pk_locks_take(pk_locks *locks) {
+    for (Py_ssize_t at = 0; at < locks->size; at++) lock_take(*locks->all[at]);
+}
+static inline void pk_locks_drop(pk_locks *locks) {
+    for (Py_ssize_t at = 0; at < locks->size; at++) lock_drop(*locks->all[at]);
+    if (locks->all != locks->few) PyMem_Free(locks->all);
+}
+#define locks_open(locks, most) pk_locks_open(&(locks), (most))
+#define locks_add(locks, lock) pk_locks_add(&(locks), &(lock))
+#define locks_take(locks) pk_locks_take(&(locks))
+#define locks_drop(locks) pk_locks_drop(&(locks))
+#else
+typedef char pk_locks;
+#define locks_open(locks, most) ((void)(locks), 0)
+#define locks_add(locks, lock) ((void)(lock))
+#define locks_take(locks) ((void)(locks))
+#define locks_drop(locks) ((void)(locks))
+#endif

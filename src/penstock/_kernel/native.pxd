@@ -26,7 +26,14 @@ cdef extern from "native.h":
     object ring_take(list, Py_ssize_t)
     void ring_put(list, Py_ssize_t, object) noexcept
     object new_instance(object)
-    size_t address_of(object) noexcept
+
+    # The locks of several channels, each once, in the order of their addresses.
+    ctypedef struct Locks "pk_locks":
+        pass
+    int locks_open(Locks, Py_ssize_t) except -1
+    void locks_add(Locks, Lock) noexcept
+    void locks_take(Locks) noexcept
+    void locks_drop(Locks) noexcept
 
 # A waiter's state: FIRED + n says that its node number n fired.
 cdef enum:

@@ -27,13 +27,22 @@ if not cython.compiled:
         FULL,
         RECEIVE,
         SEND,
+        SENT,
         SHUT,
         ChannelCore,
         ReceiverCore,
         SendCase,
         SenderCore,
     )
-    from penstock._kernel.interpreted import LOCKS, address_of, channel_at, lock_drop, lock_take, ring_put
+    from penstock._kernel.interpreted import (
+        LOCKS,
+        Locks,
+        locks_add,
+        locks_drop,
+        locks_open,
+        locks_take,
+        select_function,
+    )
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import check_ambient
@@ -69,8 +78,8 @@ class Selected:
         return hash((self.index, self.channel, self.value, self.ok))
 
 
-def filled(selected: Selected, index: int, case: Any, value: Any, ok: bool) -> Selected:
-    """Fill in a new record. Allocates nothing, so that it can be done under locks."""
+def record(index: int, case: Any, value: Any, ok: bool) -> Selected:
+    selected = Selected.__new__(Selected)
     channel = case
     if type(case) is SendCase:
         sending = case
@@ -101,125 +110,88 @@ def channel_of(case: Any) -> Any:
     raise TypeError(f"a case of select is a channel or receiving view, channel.sending(value), or None; not {case!r}")
 
 
-# Locks
-
-
-def in_order(channels: list[Any]) -> list[ChannelCore]:
-    """The channels concerned, each once, in the order of their addresses. By binary insertion."""
-    ordered: list[ChannelCore] = []
-    size = 0
-    for at in range(len(channels)):
-        channel = channel_at(channels, at)
-        if channel is None:
-            continue
-        address = address_of(channel)
-        low = 0
-        high = size
-        while low < high:
-            middle = (low + high) >> 1
-            if address_of(channel_at(ordered, middle)) < address:
-                low = middle + 1
-            else:
-                high = middle
-        if low == size:
-            ordered.append(channel)
-            size += 1
-        elif channel_at(ordered, low) is not channel:
-            ordered.insert(low, channel)
-            size += 1
-    return ordered
-
-
-def lock_all(ordered: list[ChannelCore]) -> None:
-    for at in range(len(ordered)):
-        channel = channel_at(ordered, at)
-        lock_take(channel._lock)
-
-
-def unlock_all(ordered: list[ChannelCore]) -> None:
-    for at in range(len(ordered)):
-        channel = channel_at(ordered, at)
-        lock_drop(channel._lock)
-
-
 # One attempt
 
 
-def attempt(cases: tuple[Any, ...], channels: list[Any]) -> Any:
-    """Under all locks: do one of the ready cases, chosen at random.
+def try_select(cases: tuple[Any, ...], nodes: list[Node] | None) -> Any:
+    """Do one of the ready cases; if none is ready, stand in every case's queue with `nodes`.
 
-    Returns a `Selected`, the closed channel of a chosen send, or None if nothing is ready.
+    Returns a `Selected`, the closed channel of a chosen send, or None if nothing was ready.
     """
-    while True:
-        ready = 0
-        chosen = -1
-        for index in range(len(cases)):
-            channel = channel_at(channels, index)
-            if channel is None:
-                continue
-            if channel.sendable() if type(cases[index]) is SendCase else channel.receivable():
-                ready += 1
-                if ready == 1 or SEAM.runtime.choose(ready) == 0:
-                    chosen = index
-        if ready == 0:
-            return None
-        case = cases[chosen]
-        channel = channel_at(channels, chosen)
-        selected = Selected.__new__(Selected)
-        if type(case) is SendCase:
-            sending = case
-            outcome = channel.send_locked(sending.value, None)
-            if outcome == FULL:
-                continue  # The partner was decided by another channel in this instant.
-            if outcome == SHUT:
-                return channel
-            sending.state = SPENT
-            return filled(selected, chosen, case, None, True)
-        value = channel.receive_locked(None)
-        if value is EMPTY:
-            continue
-        if value is CLOSED:
-            return filled(selected, chosen, case, None, False)
-        return filled(selected, chosen, case, value, True)
-
-
-def try_select(cases: tuple[Any, ...], channels: list[Any], nodes: list[Node] | None) -> Any:
-    """Do one of the ready cases; if none is ready, stand in every case's queue with `nodes`."""
-    ordered = in_order(channels) if LOCKS else None
-    if ordered is not None:
-        lock_all(ordered)
-    outcome = attempt(cases, channels)
+    if not cython.compiled:
+        locks = Locks()
+    if LOCKS:
+        locks_open(locks, len(cases))
+        for case in cases:
+            if case is not None:
+                channel = channel_of(case)
+                locks_add(locks, channel._lock)
+        locks_take(locks)
     waiter = None
-    if type(outcome) is Selected:
-        selected = outcome
-        channel = channel_at(channels, selected.index)
-        if channel._woken is not None:
-            waiter = channel.take_woken()
-    elif outcome is None and nodes is not None:
-        for node in nodes:
-            channel = node.source
-            if node.kind == SEND:
-                channel._senders.append(node)
+    value = None
+    outcome = SENT
+    try:
+        while True:
+            ready = 0
+            chosen = -1
+            for index in range(len(cases)):
+                case = cases[index]
+                if case is not None:
+                    channel = channel_of(case)
+                    if channel.sendable() if type(case) is SendCase else channel.receivable():
+                        ready += 1
+                        if ready == 1 or SEAM.runtime.choose(ready) == 0:
+                            chosen = index
+            if ready == 0:
+                break
+            case = cases[chosen]
+            channel = channel_of(case)
+            if type(case) is SendCase:
+                sending = case
+                outcome = channel.send_locked(sending.value, None)
+                if outcome == FULL:
+                    continue  # The partner was decided by another channel in this instant.
             else:
-                channel._receivers.append(node)
-    if ordered is not None:
-        unlock_all(ordered)
+                value = channel.receive_locked(None)
+                if value is EMPTY:
+                    continue
+            if channel._woken is not None:
+                waiter = channel.take_woken()
+            break
+        if ready == 0 and nodes is not None:
+            for node in nodes:
+                channel = node.source
+                if node.kind == SEND:
+                    channel._senders.append(node)
+                else:
+                    channel._receivers.append(node)
+    finally:
+        if LOCKS:
+            locks_drop(locks)
     if waiter is not None:
         wake_all(waiter)
-    return outcome
+    if ready == 0:
+        return None
+    if outcome == SHUT:
+        return channel
+    if type(case) is SendCase:
+        sending = case
+        sending.state = SPENT
+        return record(chosen, case, None, True)
+    if value is CLOSED:
+        return record(chosen, case, None, False)
+    return record(chosen, case, value, True)
 
 
 # Send cases are good for one send, in one select at a time
 
 
-def check_cases(cases: tuple[Any, ...]) -> list[Any]:
-    """Each case's channel; None for an absent case. Refuses what is no case, and send cases that are in use."""
-    channels: list[Any] = [None] * len(cases)
-    for index in range(len(cases)):
-        case = cases[index]
+def check_cases(cases: tuple[Any, ...]) -> bool:
+    """Refuse what is no case, and send cases that are in use."""
+    for case in cases:
         if case is None:
             continue
-        ring_put(channels, index, channel_of(case))
+        channel_of(case)
         if type(case) is SendCase:
             sending = case
             if sending.state == SPENT:
@@ -228,7 +200,7 @@ def check_cases(cases: tuple[Any, ...]) -> list[Any]:
                 raise RuntimeError(
                     "this send case is waiting in another select; make one of its own with channel.sending(value)"
                 )
-    return channels
+    return True
 
 
 def mark_cases(cases: tuple[Any, ...], state: int) -> None:
@@ -239,7 +211,7 @@ def mark_cases(cases: tuple[Any, ...], state: int) -> None:
                 sending.state = state
 
 
-def nodes_of(cases: tuple[Any, ...], channels: list[Any], waiter: Waiter) -> list[Node]:
+def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
     nodes = []
     for index in range(len(cases)):
         case = cases[index]
@@ -248,7 +220,7 @@ def nodes_of(cases: tuple[Any, ...], channels: list[Any], waiter: Waiter) -> lis
                 sending = case
                 node = new_node(waiter, sending.channel, SEND, sending.value)
             else:
-                node = new_node(waiter, channels[index], RECEIVE, None)
+                node = new_node(waiter, channel_of(case), RECEIVE, None)
             node.index = index
             nodes.append(node)
     return nodes
@@ -262,8 +234,8 @@ def happened(cases: tuple[Any, ...], node: Node) -> Any:
         if not node.ok:
             raise sending.channel.closed_error()
         sending.state = SPENT
-        return filled(Selected.__new__(Selected), node.index, case, None, True)
-    return filled(Selected.__new__(Selected), node.index, case, node.value, node.ok)
+        return record(node.index, case, None, True)
+    return record(node.index, case, node.value, node.ok)
 
 
 # The two colours
@@ -279,15 +251,18 @@ def select(*cases: Any, timeout: float | None = None, default: bool = False) -> 
     Waits while nothing is ready: raises `TimeoutError` after `timeout` seconds and `Cancelled` if the ambient context
     ends; then none of the cases has happened. With `default=True` it neither waits nor looks at the context.
     """
-    channels = check_cases(cases)
-    outcome = ready_now(cases, channels, timeout, default)
+    return select_from(cases, timeout, default)
+
+
+def select_from(cases: tuple[Any, ...], timeout: Any, default: bool) -> Any:
+    outcome = ready_now(cases, timeout, default)
     if outcome is not PARK:
         return outcome
     deadline = deadline_after(timeout)
     waiter = SEAM.runtime.thread_waiter("select", "aselect")
     mark_cases(cases, SELECTING)
     try:
-        outcome = try_select(cases, channels, nodes_of(cases, channels, waiter))
+        outcome = try_select(cases, nodes_of(cases, waiter))
         if outcome is None:
             outcome = happened(cases, park(waiter, deadline, "select"))
         else:
@@ -297,11 +272,15 @@ def select(*cases: Any, timeout: float | None = None, default: bool = False) -> 
     return chosen_case(outcome)
 
 
-def ready_now(cases: tuple[Any, ...], channels: list[Any], timeout: float | None, default: bool) -> Any:
+select = select_function(select, select_from)
+
+
+def ready_now(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
     """What needs no waiting; PARK if only waiting can help."""
+    check_cases(cases)
     if not default:
         check_ambient()
-    outcome = try_select(cases, channels, None)
+    outcome = try_select(cases, None)
     if outcome is not None:
         return chosen_case(outcome)
     if default:
@@ -320,13 +299,12 @@ def chosen_case(outcome: Any) -> Any:
 
 def select_or_wait(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
     """For an asyncio task: the outcome, or a TaskWaiter to await and then give to `finish_select`."""
-    channels = check_cases(cases)
-    outcome = ready_now(cases, channels, timeout, default)
+    outcome = ready_now(cases, timeout, default)
     if outcome is not PARK:
         return outcome
     deadline = deadline_after(timeout)
     waiter = SEAM.runtime.task_waiter()
-    outcome = try_select(cases, channels, nodes_of(cases, channels, waiter))
+    outcome = try_select(cases, nodes_of(cases, waiter))
     if outcome is not None:
         waiter.discard_nodes(None)
         return chosen_case(outcome)
