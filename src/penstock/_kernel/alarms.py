@@ -22,7 +22,7 @@ if not cython.compiled:
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import check_ambient
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.timers import TIMERS, Timer
+    from penstock._kernel.timers import TIMERS, Timer, number
     from penstock._kernel.waiters import wake_all
 
 
@@ -111,7 +111,7 @@ def drained(channel: ChannelCore) -> bool:
 def sleep(seconds: float) -> None:
     """Park the calling thread for `seconds`; raises `Cancelled` if the ambient context ends before."""
     check_ambient()
-    deadline = deadline_after(seconds)
+    deadline = deadline_after(number(seconds, "the time to sleep", "a number of seconds"))
     if deadline == 0.0:
         return
     waiter = SEAM.runtime.thread_waiter("sleep", "asleep")
@@ -124,7 +124,7 @@ def sleep(seconds: float) -> None:
 def begin_sleep(seconds: float) -> Any:
     """For an asyncio task: a waiter to await, which times out; None where there is nothing to wait for."""
     check_ambient()
-    deadline = deadline_after(seconds)
+    deadline = deadline_after(number(seconds, "the time to sleep", "a number of seconds"))
     if deadline == 0.0:
         return None
     waiter = SEAM.runtime.task_waiter()

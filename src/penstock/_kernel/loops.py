@@ -255,7 +255,7 @@ class Interrupter:
             if (
                 outer._interrupter is not None
                 and outer._interrupter.same_task(self._task)
-                and outer._origin is scope._origin
+                and outer.origin() is scope.origin()
             ):
                 return
             outer = outer._outer

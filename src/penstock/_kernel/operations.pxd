@@ -2,7 +2,7 @@ cimport cython
 from penstock._kernel.native cimport atomic_load, EXPIRED
 from penstock._kernel.scopes cimport Scope, ambient
 from penstock._kernel.seam cimport SEAM, Seam
-from penstock._kernel.timers cimport TIMERS, Timer, TimerService
+from penstock._kernel.timers cimport TIMERS, Timer, TimerService, number
 from penstock._kernel.waiters cimport Node, Source, Waiter, new_node
 
 cdef double FOREVER
@@ -11,6 +11,7 @@ cdef double FOREVER
 cdef class Expiry(Timer):
     cdef Waiter _waiter
 
+@cython.locals(seconds=double)
 cdef double deadline_after(object timeout) except? -1.0
 @cython.locals(scope=Scope, node=Node)
 cdef Node watch_ambient(Waiter waiter)

@@ -22,7 +22,7 @@ if not cython.compiled:
     from penstock._kernel.interpreted import EXPIRED, atomic_load
     from penstock._kernel.scopes import ambient
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.timers import TIMERS, Timer
+    from penstock._kernel.timers import TIMERS, Timer, number
     from penstock._kernel.waiters import Node, Waiter, new_node
 
 FOREVER = float("inf")
@@ -43,17 +43,10 @@ class Expiry(Timer):
 
 
 def deadline_after(timeout: Any) -> float:
-    """The time `timeout` seconds from now; None: for ever. TypeError for no number, ValueError for NaN."""
+    """The time `timeout` seconds from now; None: for ever."""
     if timeout is None:
         return FOREVER
-    if isinstance(timeout, str):
-        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-    try:
-        seconds = float(timeout)
-    except (TypeError, ValueError):
-        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}") from None
-    if seconds != seconds:  # noqa: PLR0124  the test for NaN
-        raise ValueError("timeout must be a number of seconds, not NaN")
+    seconds = number(timeout, "timeout", "a number of seconds or None")
     if seconds <= 0.0:
         return 0.0
     return SEAM.runtime.monotonic() + seconds

@@ -3,7 +3,7 @@ from penstock._kernel.native cimport (
     Atomic, Lock, atomic_cas, atomic_load, ambient_bind, ambient_get, lock_drop, lock_take, new_instance,
 )
 from penstock._kernel.seam cimport SEAM, Seam
-from penstock._kernel.timers cimport TIMERS, Timer, TimerService
+from penstock._kernel.timers cimport TIMERS, Timer, TimerService, number
 from penstock._kernel.waiters cimport Node, Queue, Source, Waiter, chained, wake_all
 
 cdef object AMBIENT
@@ -43,6 +43,9 @@ cdef class Scope(Source):
     cdef Scope derive(self, double deadline, object cause)
     cdef bint _link(self, Scope child) noexcept
     cdef void _unlink(self, Scope child) noexcept
+    cdef Scope origin(self)
+    cdef Scope timed(self)
+    @cython.locals(timed=Scope)
     cdef bint over(self) except -1
     @cython.locals(below=list, scope=Scope)
     cdef bint end(self, Scope origin, bint by_deadline, object cause) except *
@@ -55,6 +58,7 @@ cdef class Scope(Source):
     cdef void on_end(self) except *
     @cython.locals(spare=Queue)
     cdef bint enlist(self, Node node) except -1
+    @cython.locals(origin=Scope)
     cdef object cancellation(self)
     cdef object shown_cancellation(self)
     cdef bint require(self) except -1

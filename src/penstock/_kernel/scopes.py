@@ -2,10 +2,11 @@
 
 Invariants
   X1. A scope ends once (`_over` is swapped under its lock); what it ended with (`_origin`, cause, by deadline or not)
-      is written before. A scope that ends because one above it did has that one as its `_origin`.
+      is written before. A scope that ends because one above it did has that one as its `_origin`; None is itself, so
+      that what has ended is no cycle for the garbage collector.
   X2. A scope that has not ended is linked to its forebear, the nearest scope above it that can end, and has ended no
       later than that one's `end` returns. A scope that has ended is linked to nothing, and nothing to it.
-  X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is. Only
+  X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is, None for itself. Only
       a scope with an own deadline earlier than its forebears' has a timer.
   X4. A scope's children are guarded by its lock, and so are a child's sibling links, by its forebear's. No two scopes'
       locks are held at once.
@@ -38,7 +39,7 @@ if not cython.compiled:
         new_instance,
     )
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.timers import TIMERS, Timer
+    from penstock._kernel.timers import TIMERS, Timer, number
     from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, wake_all
 
 if TYPE_CHECKING:
@@ -147,18 +148,17 @@ class Scope(Source):
         child._clear()
         child.parent = self
         child._forebear = self if self.parent is not None else None
+        timer = None
         if deadline < self._deadline:
             child._deadline = deadline
-            child._timed = child
             child._timeout_cause = cause
+            timer = child._timer = Deadline(child)
         else:
             child._deadline = self._deadline
-            child._timed = self._timed
-        timer = None
-        if child._timed is child:
-            timer = child._timer = Deadline(child)
+            if self._deadline < NEVER:
+                child._timed = self.timed()
         if child._forebear is not None and not self._link(child):
-            child.end(self._origin, False, None)
+            child.end(self.origin(), False, None)
         elif timer is not None:
             if deadline <= SEAM.runtime.monotonic():
                 child.end(child, True, cause)
@@ -207,11 +207,11 @@ class Scope(Source):
 
     def with_timeout(self, seconds: float, cause: Any = None) -> Any:
         """A child context that ends `seconds` from now, with `cause`, or when this one ends."""
-        return self.derive(SEAM.runtime.monotonic() + float(seconds), cause)
+        return self.derive(SEAM.runtime.monotonic() + number(seconds, "a timeout", "a number of seconds"), cause)
 
     def with_deadline(self, deadline: float, cause: Any = None) -> Any:
         """A child context that ends at `deadline`, on the clock of `time.monotonic()`, or when this one ends."""
-        return self.derive(float(deadline), cause)
+        return self.derive(number(deadline, "a deadline", "a time of time.monotonic()"), cause)
 
     def with_value(self, key: Any, value: Any) -> Any:
         """A child context that carries a value: `value(key)` gives it, in the child and below."""
@@ -257,7 +257,7 @@ class Scope(Source):
         """None; once ended, a `Cancelled` or a `DeadlineExceeded`."""
         if not atomic_load(self._over):
             return None
-        origin = self._origin
+        origin = self.origin()
         if origin is not self:
             return origin.error
         if self._error is None:
@@ -275,7 +275,7 @@ class Scope(Source):
         """Why this context ended: the first cause given, else `error`; None while it has not ended."""
         if not atomic_load(self._over):
             return None
-        cause = self._origin._given_cause
+        cause = self.origin()._given_cause
         return self.error if cause is None else cause
 
     def check(self) -> None:
@@ -292,7 +292,7 @@ class Scope(Source):
     @cython.final
     def cancellation(self) -> Any:
         """A new `Cancelled` for this scope, which has ended."""
-        origin = self._origin
+        origin = self.origin()
         message = "context deadline exceeded" if origin._by_deadline else "context cancelled"
         cause = origin._given_cause
         if cause is not None:
@@ -318,12 +318,22 @@ class Scope(Source):
     # Ending
 
     @cython.final
+    def origin(self) -> Scope:
+        """Once it has ended: the scope that ended first, and this one with it."""
+        return self if self._origin is None else self._origin
+
+    @cython.final
+    def timed(self) -> Scope:
+        """The scope whose own deadline `_deadline` is."""
+        return self if self._timed is None else self._timed
+
+    @cython.final
     def over(self) -> bool:
         """Has this scope ended? A deadline that has passed counts, whether or not its timer has been served."""
         if atomic_load(self._over):
             return True
         if self._deadline < NEVER and self._deadline <= SEAM.runtime.monotonic():
-            timed = self._timed
+            timed = self.timed()
             timed.end(timed, True, timed._timeout_cause)
             return bool(atomic_load(self._over))
         return False
@@ -346,10 +356,11 @@ class Scope(Source):
         try:
             if atomic_load(self._over):
                 return False
-            self._origin = origin
             if origin is self:
                 self._by_deadline = by_deadline
                 self._given_cause = cause
+            else:
+                self._origin = origin
             atomic_cas(self._over, 0, 1)
             if self._waiters is not None:
                 chain = self._fire_waiters()
@@ -425,7 +436,7 @@ class Scope(Source):
             return "background"
         if self._has_value:
             return f"with_value({self._key!r}, {self._value!r})"
-        if self._timed is self:
+        if self._timed is None and self._deadline < NEVER:
             return f"with_deadline({self._deadline:.3f})"
         if self._forebear is None and self.parent.parent is not None:
             return "without_cancel"
@@ -451,7 +462,7 @@ class Scope(Source):
         callback._begin()
         callback._prepare(self, function)
         if self.parent is not None and not self._link(callback):
-            callback.end(self._origin, False, None)
+            callback.end(self.origin(), False, None)
         return callback._stop
 
     # Waiting under a scope
@@ -555,7 +566,7 @@ class Scope(Source):
     def _edge(self, error: BaseException, interrupted: bool) -> bool:
         """True: `error` was the ending of this scope, and stops here. Raises where it becomes another error."""
         if interrupted:
-            if self._origin is not self:
+            if self._origin is not None:
                 raise self.cancellation() from error
         elif not isinstance(error, Cancelled):
             if not isinstance(error, BaseExceptionGroup):
@@ -596,7 +607,7 @@ class Callback(Scope):
     def on_end(self) -> None:
         job = self._job
         self._job = None
-        if self._origin is not self:
+        if self._origin is not None:
             SEAM.runtime.start(job)
 
     def _stop(self) -> bool:

@@ -3,6 +3,9 @@ from penstock._kernel.native cimport Lock, lock_drop, lock_take
 from penstock._kernel.seam cimport SEAM, Seam
 from penstock._kernel.waiters cimport Waiter
 
+@cython.locals(seconds=double)
+cdef double number(object value, str name, str kind) except? -1.0
+
 cdef class Timer:
     cdef double deadline
     cdef Py_ssize_t position

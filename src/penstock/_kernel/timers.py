@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 try:
     import cython
@@ -25,6 +26,19 @@ if not cython.compiled:
 
 # The service looks this often, in seconds, whether there are still timers.
 LONGEST_SLEEP = 10.0
+
+
+def number(value: Any, name: str, kind: str) -> float:
+    """`value` as a number of seconds. TypeError for what is none, ValueError for NaN."""
+    if isinstance(value, str) or value is None:
+        raise TypeError(f"{name} must be {kind}, not {value!r}")
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {kind}, not {value!r}") from None
+    if seconds != seconds:  # noqa: PLR0124  the test for NaN
+        raise ValueError(f"{name} must be {kind}, not NaN")
+    return seconds
 
 
 class Timer:
