@@ -398,7 +398,7 @@ def test_select_and_sleep_obey() -> None:
             wait()
 
 
-# Scopes (X2)
+# Scopes, clause X2.
 
 
 def busy_until(scope: Context) -> None:

@@ -6,8 +6,8 @@ Invariants
       that what has ended is no cycle for the garbage collector.
   X2. A scope that has not ended is linked to its forebear, the nearest scope above it that can end, and has ended no
       later than that one's `end` returns. A scope that has ended is linked to nothing, and nothing to it.
-  X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is, None for itself. Only
-      a scope with an own deadline earlier than its forebears' has a timer.
+  X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is, None
+      for itself. Only a scope with an own deadline earlier than its forebears' has a timer.
   X4. A scope's children are guarded by its lock, and so are a child's sibling links, by its forebear's. No two scopes'
       locks are held at once.
   X5. The ambient scope is the value of the context variable AMBIENT; None, or no value, is the background.

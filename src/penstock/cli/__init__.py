@@ -2,25 +2,31 @@
 
 main       the entry point
 app        the commands and their options
-digesting  the pipeline: a walker, digesters, and what they tell
 walking    finding the files
-lines      the format of sha256sum: writing and reading its lines
+digesting  the pipeline: a walker, digesters, and what they tell
+checking   verifying the digests that a file lists
+lines      what is printed and read, as sha256sum has it
 progress   what a terminal is shown meanwhile
 """
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 
-# As a shell reports a program that SIGINT, or SIGPIPE, has ended.
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+INTERRUPTED = 130  # as a shell reports a program that SIGINT has ended
 USAGE = 2
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run() -> int:
     try:
         import click
     except ImportError:
@@ -28,16 +34,13 @@ def main() -> int:
         return USAGE
     from penstock.cli.app import penstock
 
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Whoever reads our output may have enough: end quietly.
     try:
         code = penstock.main(standalone_mode=False, prog_name="penstock")
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough; what is left in the buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     return code if isinstance(code, int) else 0

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli import walking
+from penstock.cli import checking, lines, walking
 from penstock.cli.digesting import Digesting
-from penstock.cli.lines import format_line, parse_line
 from penstock.cli.progress import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from penstock.cli.digesting import Digested
 
 ALGORITHMS = sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake"))
 
@@ -62,83 +53,15 @@ def digest(
         raise click.UsageError("name either a PATH or --check FILE")
     digesting = Digesting(algorithm, jobs or os.cpu_count() or 1, fail_fast)
     if check is not None:
-        return _check(digesting, check, hashlib.new(algorithm).digest_size * 2)
+        if as_json:
+            raise click.UsageError("--json is for digests; --check prints verdicts")
+        return checking.check(digesting, check)
     with shown(digesting):
-        outcomes = digesting.run(lambda: walking.batches(walking.files(list(paths), follow, digesting.failed)))
-    errors = [outcome for outcome in outcomes if outcome.error is not None]
-    for outcome in errors:
-        _complain(outcome.path, outcome.error)
+        outcomes = digesting.run(lambda: walking.batches(walking.Walk(paths, digesting.failed, follow=follow)))
+    errors = [(outcome.path, outcome.error) for outcome in outcomes if outcome.error is not None]
+    for path, error in errors:
+        lines.complain(path, error)
     if not (fail_fast and errors):
-        write = _json_line if as_json else _plain_line
-        _write(write(outcome) for outcome in outcomes if outcome.error is None)
+        write = lines.format_json if as_json else lines.format_line
+        lines.write(write(outcome.digest, outcome.path) for outcome in outcomes if outcome.error is None)
     return 1 if errors else 0
-
-
-def _plain_line(outcome: Digested) -> bytes:
-    return format_line(outcome.digest, outcome.path)
-
-
-def _json_line(outcome: Digested) -> bytes:
-    # Undecodable bytes become lone surrogates, which JSON can escape: os.fsencode gives the path back.
-    return json.dumps({"path": os.fsdecode(outcome.path), "digest": outcome.digest}).encode() + b"\n"
-
-
-def _write(lines: Iterator[bytes]) -> None:
-    out = sys.stdout.buffer
-    for line in lines:
-        out.write(line)
-    out.flush()
-
-
-def _complain(path: bytes, error: OSError | None) -> None:
-    reason = error.strerror if error is not None and error.strerror else str(error)
-    name = format_line("", path)[2:-1] if not path.isascii() or b"\n" in path else path
-    sys.stderr.buffer.write(b"penstock: %s: %s\n" % (name, reason.encode()))
-    sys.stderr.buffer.flush()
-
-
-def _check(digesting: Digesting, listing: str, digits: int) -> int:
-    expected: list[tuple[bytes, str]] = []
-    malformed = 0
-    try:
-        with sys.stdin.buffer if listing == "-" else open(listing, "rb") as source:  # noqa: PTH123, SIM115
-            for line in source.read().split(b"\n"):
-                parsed = parse_line(line, digits) if line else None
-                if parsed is not None:
-                    expected.append((parsed[1], parsed[0]))
-                elif line:
-                    malformed += 1
-    except OSError as error:
-        raise click.FileError(listing, error.strerror or str(error)) from None
-    if not expected:
-        raise click.ClickException(f"{listing}: no properly formatted checksum lines found")
-    with shown(digesting):
-        outcomes = digesting.run(lambda: walking.batches(dict(expected)))
-    found = {outcome.path: outcome for outcome in outcomes}
-    unreadable = mismatched = 0
-    lines = []
-    for path, wanted in expected:
-        outcome = found.get(path)
-        if outcome is None:
-            continue  # Not reached: --fail-fast.
-        if outcome.error is not None:
-            _complain(path, outcome.error)
-            unreadable += 1
-            verdict = b"FAILED open or read"
-        elif outcome.digest != wanted:
-            mismatched += 1
-            verdict = b"FAILED"
-        else:
-            verdict = b"OK"
-        name = format_line("", path)[:-1].replace(b"  ", b"", 1)
-        lines.append(b"%s: %s\n" % (name, verdict))
-    _write(iter(lines))
-    _warn(malformed, "line is improperly formatted", "lines are improperly formatted")
-    _warn(unreadable, "listed file could not be read", "listed files could not be read")
-    _warn(mismatched, "computed checksum did NOT match", "computed checksums did NOT match")
-    return 1 if unreadable or mismatched else 0
-
-
-def _warn(count: int, one: str, many: str) -> None:
-    if count:
-        print(f"penstock: WARNING: {count} {one if count == 1 else many}", file=sys.stderr)

@@ -44,6 +44,7 @@ class Digesting:
 
     def __init__(self, algorithm: str, jobs: int, fail_fast: bool) -> None:
         self._new = getattr(hashlib, algorithm)
+        self.digits: int = self._new().digest_size * 2
         self._jobs = jobs
         self._fail_fast = fail_fast
         self._group: Group | None = None

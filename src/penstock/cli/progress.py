@@ -24,37 +24,34 @@ def shown(digesting: Digesting) -> Iterator[None]:
         yield
         return
     from rich.console import Console
+    from rich.filesize import decimal
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    files = Progress(
-        "[progress.description]{task.description}",
+    progress = Progress(
         BarColumn(),
         MofNCompleteColumn(),
-        "files",
+        "files, {task.fields[size]}, {task.fields[speed]}/s,",
         TimeRemainingColumn(),
-        "{task.fields[speed]}",
+        "left",
         console=Console(stderr=True),
+        auto_refresh=False,
         transient=True,
     )
-    with files, Group() as group:
-        task = files.add_task("digesting", total=None, speed="")
+    task = progress.add_task("", total=None, size=decimal(0), speed=decimal(0))
 
-        def refresh() -> None:
-            while True:
-                update()
-                sleep(REFRESH)
-
-        def update() -> None:
+    def refresh() -> None:
+        while True:
+            sleep(REFRESH)
             done = sum(tally.files for tally in digesting.tallies)
             size = sum(tally.bytes for tally in digesting.tallies)
-            elapsed = files.tasks[0].elapsed or 0.0
-            speed = f"{size / elapsed / 1e6:,.0f} MB/s" if elapsed else ""
+            elapsed = progress.tasks[task].elapsed or REFRESH
             total = digesting.found if digesting.walked else None
-            files.update(task, completed=done, total=total, speed=speed)
+            speed = decimal(int(size / elapsed))
+            progress.update(task, completed=done, total=total, size=decimal(size), speed=speed, refresh=True)
 
+    with progress, Group() as group:
         group.go(refresh)
         try:
             yield
         finally:
             group.context.cancel()
-        update()
