@@ -226,7 +226,7 @@ def test_cancelled_child_is_forgotten() -> None:
             size = tracemalloc.get_traced_memory()[0]
             if round_ == 0:
                 before = size
-        assert size - before < 20_000
+        assert size - before < 100_000  # 2000 contexts would be six times that
     finally:
         tracemalloc.stop()
     assert not pending_timers()
@@ -480,7 +480,7 @@ def test_body_that_finished_in_time_raises_nothing(ops: Any) -> None:
     async def body(ops: Any) -> None:
         with fail_after(0.001) as scope:
             busy_until(scope)
-        with pytest.raises(ValueError, match="own"), fail_after(0.001) as scope:  # noqa: PT012
+        with pytest.raises(ValueError, match="own"), fail_after(0.001) as scope:
             busy_until(scope)
             raise ValueError("own")
         async with ops.inside(cancel_scope()) as scope:
@@ -517,7 +517,7 @@ def test_catching_everything_meets_the_ending_again() -> None:
 
 def test_ending_among_other_errors() -> None:
     """An exception group is relieved of the endings of the scope it leaves (X2)."""
-    with pytest.raises(ExceptionGroup) as raised, cancel_scope() as scope:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as raised, cancel_scope() as scope:
         scope.cancel()
         try:
             sleep(1)

@@ -414,10 +414,14 @@ class Group:
         self._member_ended(None, error)
         self._running.add(-1)
         interrupted = isinstance(error, KeyboardInterrupt)
+        noticed = False  # The context's ending is news once; the members are waited for all the same.
         try:
             while self._running.count():
                 try:
-                    self._running.wait_in_thread(None, "leaving a Group", "Group.__aexit__", True)
+                    self._running.wait_in_thread(None, "leaving a Group", "Group.__aexit__", noticed)
+                except Cancelled as ending:
+                    noticed = True
+                    self._member_ended(None, ending)
                 except KeyboardInterrupt as interrupt:
                     if interrupted:
                         raise
@@ -445,14 +449,15 @@ class Group:
         interrupter = context.interrupter()
         self._member_ended(None, context.leave_interrupter(error))
         self._running.add(-1)
+        noticed = False  # As in __exit__.
         try:
             if interrupter.unnoticed():
                 await interrupter.absorb()
             while self._running.count():
-                waiter = self._running.begin_wait(None, "leaving a Group", True)
-                if waiter is None:
-                    break
                 try:
+                    waiter = self._running.begin_wait(None, "leaving a Group", noticed)
+                    if waiter is None:
+                        break
                     try:
                         await waiter.future
                     except BaseException as interrupt:  # noqa: BLE001  kept until all members have ended
@@ -461,6 +466,7 @@ class Group:
                 except GeneratorExit:
                     raise
                 except BaseException as interrupt:  # noqa: BLE001
+                    noticed = noticed or isinstance(interrupt, Cancelled)
                     self._member_ended(None, interrupt)
         finally:
             context.leave()

@@ -344,9 +344,19 @@ class Scope(Source):
         below: list[Scope] = []
         if not self._end_one(origin, by_deadline, cause, below):
             return False
+        interrupters: list[Any] | None = None
+        if self._interrupter is not None:
+            interrupters = [self._interrupter]
         while below:
             scope = below.pop()
-            scope._end_one(origin, by_deadline, None, below)
+            if scope._end_one(origin, by_deadline, None, below) and scope._interrupter is not None:
+                if interrupters is None:
+                    interrupters = []
+                interrupters.append(scope._interrupter)
+        if interrupters is not None:
+            # Behind the wake-ups of all that is parked below: what has been woken sees the ending for itself.
+            for interrupter in interrupters:
+                interrupter.interrupt()
         return True
 
     @cython.final
@@ -374,8 +384,6 @@ class Scope(Source):
         self.on_end()
         if chain is not None:
             wake_all(chain)
-        if self._interrupter is not None:
-            self._interrupter.interrupt()
         while True:
             child = self._take_child()
             if child is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -118,7 +119,9 @@ class Workers:
             sleeper.wake()
             return
         try:
-            threading.Thread(target=self._work, args=(function,), name="penstock-worker", daemon=True).start()
+            # In a context of its own: what a task inherits is the starter's of that task, not of the thread's first.
+            target = Context().run
+            threading.Thread(target=target, args=(self._work, function), name="penstock-worker", daemon=True).start()
         except BaseException:
             self._forget()
             raise
