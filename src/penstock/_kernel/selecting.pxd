@@ -40,7 +40,7 @@ cdef object try_select(tuple cases, list nodes)
 cdef bint check_cases(tuple cases) except -1
 @cython.locals(sending=SendCase)
 cdef void mark_cases(tuple cases, int state)
-@cython.locals(index=Py_ssize_t, sending=SendCase, node=Node)
+@cython.locals(place=Py_ssize_t, index=Py_ssize_t, sending=SendCase, node=Node)
 cdef list nodes_of(tuple cases, Waiter waiter)
 @cython.locals(sending=SendCase)
 cdef object happened(tuple cases, Node node)

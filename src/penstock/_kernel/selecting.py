@@ -4,7 +4,8 @@ Invariants
   S1. A select decides while it holds the locks of all its channels: what is ready is ready at one instant, and, if
       nothing is, its nodes are in all queues before anybody can act on one of them.
   S2. The locks are taken in the order of the channels' addresses, each once, so that selects cannot deadlock.
-  S3. Among several ready cases each is chosen with the same probability.
+  S3. Among several ready cases each is chosen with the same probability; so is, when somebody meets a parked select
+      that has several cases on one channel, each of those.
   S4. A parked select has one node for each of its cases; one waiter, so that one of them fires. A select looks for
       partners before it queues itself, so it never meets itself.
   S5. A send case belongs to one select at a time (`state` is SELECTING), and ends when its send has happened (SPENT).
@@ -212,6 +213,7 @@ def mark_cases(cases: tuple[Any, ...], state: int) -> None:
 
 
 def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
+    """A node for each case, shuffled: of several on one channel, each is as likely to stand first in its queue."""
     nodes = []
     for index in range(len(cases)):
         case = cases[index]
@@ -223,6 +225,9 @@ def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
                 node = new_node(waiter, channel_of(case), RECEIVE, None)
             node.index = index
             nodes.append(node)
+            place = SEAM.runtime.choose(len(nodes))
+            nodes[len(nodes) - 1] = nodes[place]
+            nodes[place] = node
     return nodes
 
 
