@@ -53,7 +53,7 @@ class ThreadOps:
             except BaseException as error:  # noqa: BLE001
                 box["error"] = error
 
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
 
         async def wait() -> Any:

@@ -546,6 +546,10 @@ class ConditionCore(Source):
 
     def notify(self, n: int = 1) -> None:
         """Let the first `n` waiting tasks go on. The lock need not be held."""
+        if type(n) is not int:
+            raise TypeError(f"a condition notifies an integer number of tasks, not {n!r}")
+        if n < 0:
+            raise ValueError(f"a condition notifies 0 tasks or more, not {n}")
         self.notify_some(n)
 
     def notify_all(self) -> None:
