@@ -1,0 +1,226 @@
+"""Channels between asyncio tasks, and from threads to them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from harness import Scenario
+
+from penstock import Channel, aselect
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Put = Callable[[Any], Awaitable[Any]]
+    Get = Callable[[], Awaitable[Any]]
+
+
+def channel_pipe(capacity: int) -> tuple[Put, Get]:
+    pipe: Channel[Any] = Channel(capacity)
+    return pipe.asend, pipe.arecv
+
+
+def queue_pipe(capacity: int) -> tuple[Put, Get]:
+    pipe: asyncio.Queue[Any] = asyncio.Queue(max(capacity, 1))
+    return pipe.put, pipe.get
+
+
+def anyio_pipe(capacity: int) -> tuple[Put, Get]:
+    import anyio
+
+    sending, receiving = anyio.create_memory_object_stream[Any](capacity)
+    _left_open.append((sending, receiving))
+    return sending.send, receiving.receive
+
+
+def aiologic_pipe(capacity: int) -> tuple[Put, Get]:
+    import aiologic
+
+    pipe: Any = aiologic.Queue(max(capacity, 1))
+    return pipe.async_put, pipe.async_get
+
+
+_left_open: list[Any] = []
+
+
+def in_loop(scenario: Callable[[int], Awaitable[float]]) -> Callable[[int], float]:
+    def run(n: int) -> float:
+        async def main() -> float:
+            return await scenario(n)
+
+        took = asyncio.run(main())
+        for streams in _left_open:
+            for stream in streams:
+                stream.close()
+        _left_open.clear()
+        return took
+
+    return run
+
+
+def same_task(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
+    async def scenario(n: int) -> float:
+        put, get = pipe(8)
+        start = perf_counter()
+        for _ in range(n):
+            await put(1)
+            await get()
+        return perf_counter() - start
+
+    return in_loop(scenario)
+
+
+def ping_pong(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
+    async def scenario(n: int) -> float:
+        put, get = pipe(0)
+        put_back, get_back = pipe(0)
+
+        async def echo() -> None:
+            for _ in range(n):
+                await get()
+                await put_back(1)
+
+        task = asyncio.create_task(echo())
+        start = perf_counter()
+        for _ in range(n):
+            await put(1)
+            await get_back()
+        took = perf_counter() - start
+        await task
+        return took
+
+    return in_loop(scenario)
+
+
+def produce_and_consume(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
+    async def scenario(n: int) -> float:
+        put, get = pipe(128)
+
+        async def produce() -> None:
+            for number in range(n):
+                await put(number)
+
+        start = perf_counter()
+        task = asyncio.create_task(produce())
+        for _ in range(n):
+            await get()
+        took = perf_counter() - start
+        await task
+        return took
+
+    return in_loop(scenario)
+
+
+def from_a_thread(pipe: Callable[[int], tuple[Callable[[Any], object], Get]]) -> Callable[[int], float]:
+    async def scenario(n: int) -> float:
+        put, get = pipe(128)
+
+        def produce() -> None:
+            for number in range(n):
+                put(number)
+
+        thread = threading.Thread(target=produce)
+        start = perf_counter()
+        thread.start()
+        for _ in range(n):
+            await get()
+        took = perf_counter() - start
+        thread.join()
+        return took
+
+    return in_loop(scenario)
+
+
+def channel_crossing(capacity: int) -> tuple[Callable[[Any], object], Get]:
+    pipe: Channel[Any] = Channel(capacity)
+    return pipe.send, pipe.arecv
+
+
+def culsans_crossing(capacity: int) -> tuple[Callable[[Any], object], Get]:
+    import culsans
+
+    pipe: Any = culsans.Queue(capacity)
+    return pipe.sync_q.put, pipe.async_q.get
+
+
+def janus_crossing(capacity: int) -> tuple[Callable[[Any], object], Get]:
+    import janus
+
+    pipe: Any = janus.Queue(capacity)
+    return pipe.sync_q.put, pipe.async_q.get
+
+
+def aiologic_crossing(capacity: int) -> tuple[Callable[[Any], object], Get]:
+    import aiologic
+
+    pipe: Any = aiologic.Queue(capacity)
+    return pipe.green_put, pipe.async_get
+
+
+async def select_of_four(n: int) -> float:
+    a, b, c, d = (Channel[int](1) for _ in range(4))
+    put = c.asend
+    start = perf_counter()
+    for _ in range(n):
+        await put(1)
+        await aselect(a, b, c, d)
+    return perf_counter() - start
+
+
+async def aiochan_select_of_four(n: int) -> float:
+    import aiochan
+
+    a, b, c, d = (aiochan.Chan(1) for _ in range(4))
+    put = c.put
+    select = aiochan.select
+    start = perf_counter()
+    for _ in range(n):
+        await put(1)
+        await select(a, b, c, d)
+    return perf_counter() - start
+
+
+SCENARIOS = [
+    Scenario(
+        "asyncio, same task",
+        same_task(channel_pipe),
+        {
+            "asyncio.Queue": same_task(queue_pipe),
+            "anyio streams": same_task(anyio_pipe),
+            "aiologic": same_task(aiologic_pipe),
+        },
+        (0.38, 0.32),
+    ),
+    Scenario(
+        "asyncio ping-pong",
+        ping_pong(channel_pipe),
+        {"asyncio.Queue(1)": ping_pong(queue_pipe), "anyio streams": ping_pong(anyio_pipe)},
+        (0.78, 0.75),
+    ),
+    Scenario(
+        "asyncio, producer and consumer",
+        produce_and_consume(channel_pipe),
+        {
+            "asyncio.Queue": produce_and_consume(queue_pipe),
+            "anyio streams": produce_and_consume(anyio_pipe),
+            "aiologic": produce_and_consume(aiologic_pipe),
+        },
+        (0.55, 0.48),
+    ),
+    Scenario(
+        "thread to asyncio",
+        from_a_thread(channel_crossing),
+        {
+            "culsans": from_a_thread(culsans_crossing),
+            "janus": from_a_thread(janus_crossing),
+            "aiologic": from_a_thread(aiologic_crossing),
+        },
+        (0.35, 0.22),
+    ),
+    Scenario(
+        "aselect over 4, one ready", in_loop(select_of_four), {"aiochan": in_loop(aiochan_select_of_four)}, (0.07, 0.07)
+    ),
+]

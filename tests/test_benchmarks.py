@@ -1,0 +1,32 @@
+"""The benchmarks run. What they measure is no test's business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def benchmarks(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+
+
+@pytest.mark.parametrize("part", ["same thread", "producer", "asyncio ping-pong", "thread to", "context", "fail_after"])
+def test_scenarios_run(part: str) -> None:
+    done = benchmarks("--quick", "--json", "--only", part)
+    assert done.returncode == 0, done.stderr
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(outcome["ours"] > 0 and outcome["theirs"] > 0 for outcome in outcomes)
+
+
+def test_bad_input() -> None:
+    unknown = benchmarks("--only", "nonsense")
+    assert unknown.returncode == 2
+    assert "no scenario's name contains 'nonsense'; there are" in unknown.stderr
+    assert benchmarks("--rounds", "0").returncode == 2
