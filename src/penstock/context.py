@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from penstock._kernel.scopes import Scope, ambient_variable, current_scope
+from penstock._kernel.scopes import Scope, ambient_variable
 from penstock.channel import Channel, DoneChannel
 
 if TYPE_CHECKING:
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from penstock.errors import Cancelled, DeadlineExceeded
+
+    def current() -> Context: ...
+    def cancel_scope() -> Context: ...
+    def fail_after(seconds: float) -> Context: ...
+    def move_on_after(seconds: float) -> Context: ...
+
+else:
+    from penstock._kernel.scopes import cancel_scope, current, fail_after, move_on_after
 
 __all__ = ["Context", "cancel_scope", "current", "fail_after", "move_on_after"]
 
@@ -78,16 +86,6 @@ class Context(Scope):
         self.enter_async()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        interrupter = self.interrupter()
-        try:
-            return self.leave_async(error)  # type: ignore[no-any-return]
-        finally:
-            if interrupter.unnoticed():
-                await interrupter.absorb()
-
     def __str__(self) -> str:
         own = self.description()
         return own if self.parent is None else f"{self.parent}.{own}"
@@ -129,26 +127,3 @@ class Attachment:
 
 
 _BACKGROUND: Context = Context.root()
-
-
-def current() -> Context:
-    """The ambient context of the running task."""
-    return current_scope() or _BACKGROUND  # type: ignore[return-value]
-
-
-def cancel_scope() -> Context:
-    """A scope whose block ends quietly when it is cancelled.
-
-    `with cancel_scope() as context:` gives what to cancel.
-    """
-    return (current_scope() or _BACKGROUND).with_cancel()  # type: ignore[no-any-return]
-
-
-def fail_after(seconds: float) -> Context:
-    """A scope with a time limit: the block raises `DeadlineExceeded` if the limit ends it."""
-    return (current_scope() or _BACKGROUND).with_timeout(seconds)  # type: ignore[no-any-return]
-
-
-def move_on_after(seconds: float) -> Context:
-    """A scope with a time limit: the block ends quietly if the limit ends it."""
-    return (current_scope() or _BACKGROUND).with_timeout(seconds).ending_quietly()  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
 from penstock._kernel.scopes cimport AMBIENT, Scope
 from penstock._kernel.seam cimport SEAM, Seam
-from penstock._kernel.waiters cimport Node, Queue, Source, Waiter, chained, wake_all, new_node
+from penstock._kernel.waiters cimport DONE, Done, Node, Queue, Source, Waiter, chained, wake_all, new_node
 
 cdef object EMPTY
 cdef object CLOSED
@@ -19,12 +19,6 @@ cdef enum:
     FULL = 0
     SENT = 1
     SHUT = 2
-
-@cython.final
-cdef class Done:
-    pass
-
-cdef Done DONE
 
 cdef class ChannelCore(Source):
     cdef Queue _receivers

@@ -38,7 +38,7 @@ if not cython.compiled:
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import AMBIENT
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, new_node, wake_all
+    from penstock._kernel.waiters import DONE, Node, Queue, Source, Waiter, chained, new_node, wake_all
 
     RECEIVE, SEND = 0, 1  # A node's kind.
     FULL, SENT, SHUT = 0, 1, 2  # What became of an attempt to send.
@@ -49,36 +49,6 @@ ambient_bind(AMBIENT)
 EMPTY: Any = object()
 CLOSED: Any = object()
 closed_mark = CLOSED  # For the code above the kernel.
-
-
-class Done:
-    """The awaitable of an operation that has happened already: awaiting it does not suspend.
-
-    It passes for a coroutine, so that it can be made a task. Throwing into it changes nothing.
-    """
-
-    __slots__ = ()
-
-    def __await__(self) -> Any:
-        return self
-
-    def __iter__(self) -> Any:
-        return self
-
-    def __next__(self) -> Any:
-        raise StopIteration
-
-    def send(self, value: Any) -> Any:
-        raise StopIteration
-
-    def throw(self, *error: Any) -> Any:
-        raise StopIteration
-
-    def close(self) -> None:
-        """Nothing is left to do."""
-
-
-DONE = Done()
 
 
 class ChannelCore(Source):

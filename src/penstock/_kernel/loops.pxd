@@ -2,6 +2,7 @@ cimport cython
 from penstock._kernel.native cimport Lock, atomic_load, lock_drop, lock_take
 from penstock._kernel.operations cimport Expiry, deadline_after, expire_at, settle, watch_ambient, FOREVER
 from penstock._kernel.scopes cimport Scope
+from penstock._kernel.seam cimport Interruption
 from penstock._kernel.timers cimport TIMERS, TimerService
 from penstock._kernel.waiters cimport Node, Source, Waiter
 
@@ -43,14 +44,16 @@ cdef class TaskWaiter(Waiter):
 cdef TaskWaiter new_task_waiter()
 
 @cython.final
-cdef class Interrupter:
-    cdef public object scope
+cdef class Interrupter(Interruption):
+    cdef Scope scope
     cdef object _task
     cdef object _loop
     cdef Py_ssize_t _cancelling
     cdef bint _delivered
     cdef bint _shown
     cdef bint _left
-    @cython.locals(scope=Scope, outer=Scope)
+    @cython.locals(scope=Scope, outer=Scope, interrupter=Interruption)
     cpdef _deliver(self)
-    cpdef bint same_task(self, object task)
+
+@cython.locals(interrupter=Interrupter)
+cdef Interrupter interrupter_for(Scope scope)

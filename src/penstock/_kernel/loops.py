@@ -24,6 +24,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from penstock._kernel.interpreted import Lock, lock_drop, lock_take
     from penstock._kernel.operations import FOREVER, Expiry, expire_at, settle, watch_ambient
+    from penstock._kernel.seam import Interruption
     from penstock._kernel.timers import TIMERS
     from penstock._kernel.waiters import Node, Waiter
 
@@ -206,30 +207,15 @@ def new_task_waiter() -> TaskWaiter:
     return waiter
 
 
-class Interrupter:
-    """Interrupts an asyncio task's foreign awaits when the scope that it is in ends.
+class Interrupter(Interruption):
+    """Interrupts by the asyncio task's own cancellation.
 
     Everything but `interrupt` happens in the thread that runs the loop.
     """
 
     __slots__ = ("_cancelling", "_delivered", "_left", "_loop", "_shown", "_task", "scope")
 
-    def __init__(self) -> None:
-        loop = running_loop()
-        task = None if loop is None else current_task()
-        if task is None:
-            raise RuntimeError("no running asyncio task: outside one, use 'with' instead of 'async with'")
-        self._loop = loop
-        self._task = task
-        self._cancelling = task.cancelling()
-        self.scope: Any = None
-        if not cython.compiled:
-            self._delivered = False
-            self._shown = False
-            self._left = False
-
     def interrupt(self) -> None:
-        """The scope has ended. Called in any thread."""
         loop = self._loop
         if running_loop() is loop:
             self._woken()
@@ -243,7 +229,7 @@ class Interrupter:
     def _stranded(self) -> None:
         """The loop is closed: there is no await to interrupt."""
 
-    def same_task(self, task: Any) -> bool:
+    def interrupts(self, task: Any) -> bool:
         return self._task is task
 
     def _deliver(self) -> None:
@@ -252,23 +238,18 @@ class Interrupter:
         scope = self.scope
         outer = scope._outer
         while outer is not None:  # An enclosing scope that ends for the same reason interrupts for both.
-            if (
-                outer._interrupter is not None
-                and outer._interrupter.same_task(self._task)
-                and outer.origin() is scope.origin()
-            ):
+            interrupter = outer.interrupter()
+            if interrupter is not None and interrupter.interrupts(self._task) and outer.origin() is scope.origin():
                 return
             outer = outer._outer
         self._delivered = True
         self._task.cancel("the ambient context has ended")
 
     def shown(self) -> None:
-        """`Cancelled` is about to be raised. If it is in this task, no interruption is needed."""
         if running_loop() is self._loop and current_task() is self._task:
             self._shown = True
 
     def leave(self, error: BaseException | None) -> bool:
-        """The task leaves the scope with `error`. True if that is the interruption delivered here, and nothing else."""
         self._left = True
         if not self._delivered:
             return False
@@ -281,18 +262,32 @@ class Interrupter:
         return False
 
     def unnoticed(self) -> bool:
-        """After `leave`: was the interruption requested, and is the request still pending? The next await would raise.
-
-        From Python 3.13 on, `uncancel` takes the request back by itself.
-        """
+        # From Python 3.13 on, `uncancel` takes the request back by itself.
         return self._delivered and bool(getattr(self._task, "_must_cancel", False))
 
     async def absorb(self) -> None:
-        """Let the pending request end here."""
         try:  # noqa: SIM105  compiled as it stands
             await _one_step()
         except CancelledError:
             pass
+
+
+def interrupter_for(scope: Any) -> Interrupter:
+    """For the running asyncio task, which enters `scope`."""
+    loop = running_loop()
+    task = None if loop is None else current_task()
+    if task is None:
+        raise RuntimeError("no running asyncio task: outside one, use 'with' instead of 'async with'")
+    interrupter = Interrupter.__new__(Interrupter)
+    interrupter._loop = loop
+    interrupter._task = task
+    interrupter._cancelling = task.cancelling()
+    interrupter.scope = scope
+    if not cython.compiled:
+        interrupter._delivered = False
+        interrupter._shown = False
+        interrupter._left = False
+    return interrupter
 
 
 class _one_step:  # noqa: N801  an awaitable that suspends for one step of the loop

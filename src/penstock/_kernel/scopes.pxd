@@ -2,12 +2,13 @@ cimport cython
 from penstock._kernel.native cimport (
     Atomic, Lock, atomic_cas, atomic_load, ambient_bind, ambient_get, lock_drop, lock_take, new_instance,
 )
-from penstock._kernel.seam cimport SEAM, Seam
+from penstock._kernel.seam cimport SEAM, Interruption, Seam
 from penstock._kernel.timers cimport TIMERS, Timer, TimerService, number
-from penstock._kernel.waiters cimport Node, Queue, Source, Waiter, chained, wake_all
+from penstock._kernel.waiters cimport DONE, Done, Node, Queue, Source, Waiter, chained, wake_all
 
 cdef object AMBIENT
 cdef double NEVER
+cdef Scope BACKGROUND
 
 @cython.final
 cdef class Deadline(Timer):
@@ -20,6 +21,7 @@ cdef class Scope(Source):
     cdef Scope _previous_sibling
     cdef Scope _next_sibling
     cdef bint _linked
+    cdef bint _goes_on
     cdef Atomic _over
     cdef Atomic _entries
     cdef bint _by_deadline
@@ -38,19 +40,25 @@ cdef class Scope(Source):
     cdef object _done
     cdef object _token
     cdef Scope _outer
-    cdef object _interrupter
+    cdef Interruption _interrupter
     @cython.locals(child=Scope, timer=Deadline)
-    cdef Scope derive(self, double deadline, object cause)
+    cdef Scope derive(self, double deadline, double now, object cause)
     cdef bint _link(self, Scope child) noexcept
     cdef void _unlink(self, Scope child) noexcept
     cdef Scope origin(self)
     cdef Scope timed(self)
     @cython.locals(timed=Scope)
     cdef bint over(self) except -1
-    @cython.locals(below=list, scope=Scope)
+    @cython.locals(interrupter=Interruption)
+    cpdef Interruption interrupter(self)
+    @cython.locals(old=Interruption)
+    cdef Interruption _exchange_interrupter(self, Interruption new)
+    @cython.locals(interrupter=Interruption)
+    cpdef Scope _tell_interrupter(self)
     cdef bint end(self, Scope origin, bint by_deadline, object cause) except *
-    @cython.locals(scope=Scope, child=Scope)
-    cdef bint _end_one(self, Scope origin, bint by_deadline, object cause, list below) except *
+    @cython.locals(below=list, scope=Scope, child=Scope, interrupters=list, interrupter=Interruption)
+    cdef void _end_below(self, Scope origin, bint by_deadline) except *
+    cdef bint _end_one(self, Scope origin, bint by_deadline, object cause) except *
     @cython.locals(child=Scope)
     cdef Scope _take_child(self)
     @cython.locals(node=Node, first=Waiter, last=Waiter)
@@ -64,6 +72,10 @@ cdef class Scope(Source):
     cdef bint require(self) except -1
     cdef void _enter(self) except *
     cdef void _leave(self) except *
+    @cython.locals(now=double)
+    cpdef with_timeout(self, object seconds, object cause=*)
+    @cython.locals(now=double)
+    cpdef with_deadline(self, object deadline, object cause=*)
     @cython.locals(child=Scope)
     cpdef with_value(self, object key, object value)
     @cython.locals(callback=Callback)
@@ -78,3 +90,12 @@ cdef class Callback(Scope):
 cdef Scope ambient()
 @cython.locals(scope=Scope)
 cdef void check_ambient() except *
+
+@cython.locals(scope=Scope)
+cpdef current()
+@cython.locals(scope=Scope)
+cpdef cancel_scope()
+@cython.locals(scope=Scope)
+cpdef fail_after(object seconds)
+@cython.locals(scope=Scope, child=Scope)
+cpdef move_on_after(object seconds)

@@ -38,9 +38,9 @@ if not cython.compiled:
         lock_take,
         new_instance,
     )
-    from penstock._kernel.seam import SEAM
+    from penstock._kernel.seam import SEAM, Interruption
     from penstock._kernel.timers import TIMERS, Timer, number
-    from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, wake_all
+    from penstock._kernel.waiters import DONE, Node, Queue, Source, Waiter, chained, wake_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,16 +50,13 @@ AMBIENT: ContextVar[Scope | None] = ContextVar("penstock.context")
 ambient_bind(AMBIENT)
 ambient_variable = AMBIENT  # For the code above the kernel: compiled, AMBIENT is not a name of the module.
 NEVER = float("inf")
+BACKGROUND: Any = None
 
 
 class Deadline(Timer):
     """Ends a scope at its deadline."""
 
     __slots__ = ("_scope",)
-
-    def __init__(self, scope: Scope) -> None:
-        Timer.__init__(self)
-        self._scope = scope
 
     def expire(self) -> None:
         self._scope.end(self._scope, True, self._scope._timeout_cause)
@@ -77,6 +74,7 @@ class Scope(Source):
         "_first_child",
         "_forebear",
         "_given_cause",
+        "_goes_on",
         "_has_value",
         "_interrupter",
         "_key",
@@ -126,14 +124,15 @@ class Scope(Source):
             self._done: Any = None
             self._token: Token[Scope | None] | None = None
             self._outer: Scope | None = None
-            self._interrupter: Any = None
+            self._interrupter: Interruption | None = None
 
     @classmethod
     def root(cls) -> Any:
-        """A scope without parent: the background."""
-        scope = new_instance(cls)
-        scope._begin()
-        return scope
+        """The scope without parent: the background."""
+        global BACKGROUND
+        BACKGROUND = new_instance(cls)
+        BACKGROUND._begin()
+        return BACKGROUND
 
     def _begin(self) -> None:
         self._clear()
@@ -142,8 +141,8 @@ class Scope(Source):
     # Deriving
 
     @cython.final
-    def derive(self, deadline: float, cause: Any) -> Scope:
-        """A child that ends with this scope, or at `deadline` with `cause`."""
+    def derive(self, deadline: float, now: float, cause: Any) -> Scope:
+        """A child that ends with this scope, or at `deadline` with `cause`. It is `now`."""
         child = new_instance(type(self))
         child._clear()
         child.parent = self
@@ -152,7 +151,9 @@ class Scope(Source):
         if deadline < self._deadline:
             child._deadline = deadline
             child._timeout_cause = cause
-            timer = child._timer = Deadline(child)
+            timer = child._timer = Deadline.__new__(Deadline)
+            timer.position = -1
+            timer._scope = child
         else:
             child._deadline = self._deadline
             if self._deadline < NEVER:
@@ -160,7 +161,7 @@ class Scope(Source):
         if child._forebear is not None and not self._link(child):
             child.end(self.origin(), False, None)
         elif timer is not None:
-            if deadline <= SEAM.runtime.monotonic():
+            if deadline <= now:
                 child.end(child, True, cause)
             else:
                 TIMERS.add(timer, deadline)
@@ -203,21 +204,23 @@ class Scope(Source):
 
     def with_cancel(self) -> Any:
         """A child context that ends when it is cancelled, or when this one ends."""
-        return self.derive(NEVER, None)
+        return self.derive(NEVER, NEVER, None)
 
     def with_timeout(self, seconds: float, cause: Any = None) -> Any:
         """A child context that ends `seconds` from now, with `cause`, or when this one ends."""
-        return self.derive(SEAM.runtime.monotonic() + number(seconds, "a timeout", "a number of seconds"), cause)
+        now = SEAM.runtime.monotonic()
+        return self.derive(now + number(seconds, "a timeout", "a number of seconds"), now, cause)
 
     def with_deadline(self, deadline: float, cause: Any = None) -> Any:
         """A child context that ends at `deadline`, on the clock of `time.monotonic()`, or when this one ends."""
-        return self.derive(number(deadline, "a deadline", "a time of time.monotonic()"), cause)
+        now = SEAM.runtime.monotonic()
+        return self.derive(number(deadline, "a deadline", "a time of time.monotonic()"), now, cause)
 
     def with_value(self, key: Any, value: Any) -> Any:
         """A child context that carries a value: `value(key)` gives it, in the child and below."""
         if key is None:
             raise TypeError("the key of a context value must not be None")
-        child: Scope = self.derive(NEVER, None)
+        child: Scope = self.derive(NEVER, NEVER, None)
         child._has_value = True
         child._key = key
         child._value = value
@@ -311,8 +314,9 @@ class Scope(Source):
         return self.cancellation()
 
     def _tell_interrupter(self) -> Scope | None:
-        if self._interrupter is not None:
-            self._interrupter.shown()
+        interrupter = self.interrupter()
+        if interrupter is not None:
+            interrupter.shown()
         return self.parent if self._outer is None else self._outer
 
     # Ending
@@ -341,26 +345,33 @@ class Scope(Source):
     @cython.final
     def end(self, origin: Scope, by_deadline: bool, cause: Any) -> bool:
         """End this scope and all below it. False if it has ended before."""
-        below: list[Scope] = []
-        if not self._end_one(origin, by_deadline, cause, below):
+        if not self._end_one(origin, by_deadline, cause):
             return False
-        interrupters: list[Any] | None = None
-        if self._interrupter is not None:
-            interrupters = [self._interrupter]
-        while below:
-            scope = below.pop()
-            if scope._end_one(origin, by_deadline, None, below) and scope._interrupter is not None:
-                if interrupters is None:
-                    interrupters = []
-                interrupters.append(scope._interrupter)
-        if interrupters is not None:
-            # Behind the wake-ups of all that is parked below: what has been woken sees the ending for itself.
-            for interrupter in interrupters:
-                interrupter.interrupt()
+        if self._goes_on:
+            self._end_below(origin, by_deadline)
         return True
 
     @cython.final
-    def _end_one(self, origin: Scope, by_deadline: bool, cause: Any, below: list[Scope]) -> bool:
+    def _end_below(self, origin: Scope, by_deadline: bool) -> None:
+        """The rest of `end`, where there is something below, or a task to interrupt."""
+        below: list[Scope] = [self]
+        interrupters: list[Interruption] = []
+        while below:
+            scope = below.pop()
+            if scope is self or scope._end_one(origin, by_deadline, None):
+                interrupter = scope.interrupter()
+                if interrupter is not None:
+                    interrupters.append(interrupter)
+                child = scope._take_child()
+                while child is not None:
+                    below.append(child)
+                    child = scope._take_child()
+        # Behind the wake-ups of all that is parked below: what has been woken sees the ending for itself.
+        for interrupter in interrupters:
+            interrupter.interrupt()
+
+    @cython.final
+    def _end_one(self, origin: Scope, by_deadline: bool, cause: Any) -> bool:
         chain = None
         lock_take(self._lock)
         try:
@@ -372,6 +383,7 @@ class Scope(Source):
             else:
                 self._origin = origin
             atomic_cas(self._over, 0, 1)
+            self._goes_on = self._first_child is not None or self._interrupter is not None
             if self._waiters is not None:
                 chain = self._fire_waiters()
         finally:
@@ -384,11 +396,7 @@ class Scope(Source):
         self.on_end()
         if chain is not None:
             wake_all(chain)
-        while True:
-            child = self._take_child()
-            if child is None:
-                return True
-            below.append(child)
+        return True
 
     @cython.final
     def _take_child(self) -> Scope | None:
@@ -435,8 +443,19 @@ class Scope(Source):
         return self._done
 
     def interrupter(self) -> Any:
-        """What interrupts the task that is in this scope by `async with`."""
-        return self._interrupter
+        """What interrupts the task that is in this scope by `async with`, if anything."""
+        lock_take(self._lock)
+        interrupter = self._interrupter
+        lock_drop(self._lock)
+        return interrupter
+
+    @cython.final
+    def _exchange_interrupter(self, new: Interruption | None) -> Interruption | None:
+        lock_take(self._lock)
+        old = self._interrupter
+        self._interrupter = new
+        lock_drop(self._lock)
+        return old
 
     def description(self) -> str:
         """How this context was derived."""
@@ -537,25 +556,30 @@ class Scope(Source):
 
     def enter_async(self) -> None:
         """As `__enter__`, and let the scope's ending interrupt whatever the running task awaits."""
-        interrupter = SEAM.runtime.interrupter()
-        interrupter.scope = self
+        interrupter = SEAM.runtime.interruption(self)
         self._enter()
-        self._interrupter = interrupter
+        self._exchange_interrupter(interrupter)
         if atomic_load(self._over):
             interrupter.interrupt()
 
-    def leave_async(self, error: BaseException | None) -> Any:
-        """As `__exit__`; returns whether the block's error stops here, or an awaitable that does."""
-        interrupter = self._interrupter
+    def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> Any:
+        interrupter = self._exchange_interrupter(None)  # That the scope ends with its block is no news for the task.
         self._leave()
-        self._interrupter = None
         mine = interrupter.leave(error)
-        return error is not None and self._edge(error, mine)
+        if error is not None:
+            return self._edge_in_task(error, mine, interrupter)
+        return interrupter.absorb() if interrupter.unnoticed() else DONE
+
+    async def _edge_in_task(self, error: BaseException, mine: bool, interrupter: Interruption) -> bool:
+        try:
+            return self._edge(error, mine)
+        finally:
+            if interrupter.unnoticed():
+                await interrupter.absorb()
 
     def leave_interrupter(self, error: BaseException | None) -> Any:
         """The task does not want to be interrupted any more. `error`, or the `Cancelled` that it stands for."""
-        interrupter = self._interrupter
-        self._interrupter = None
+        interrupter = self._exchange_interrupter(None)
         if interrupter.leave(error):
             cancellation = self.cancellation()
             cancellation.__cause__ = error
@@ -592,11 +616,6 @@ class Scope(Source):
                 cause if isinstance(cause, BaseException) else error
             )
         return True
-
-    def ending_quietly(self) -> Any:
-        """Let the block end without an error when the deadline passes."""
-        self._quiet = True
-        return self
 
 
 class Callback(Scope):
@@ -635,6 +654,30 @@ def check_ambient() -> None:
         scope.require()
 
 
-def current_scope() -> Scope | None:
-    """As `ambient`, for the code above the kernel."""
-    return ambient_get()
+def current() -> Any:
+    """The ambient context of the running task."""
+    scope = ambient_get()
+    return BACKGROUND if scope is None else scope
+
+
+def cancel_scope() -> Any:
+    """A scope whose block ends quietly when it is cancelled.
+
+    `with cancel_scope() as context:` gives what to cancel.
+    """
+    scope = ambient_get()
+    return (BACKGROUND if scope is None else scope).derive(NEVER, NEVER, None)
+
+
+def fail_after(seconds: float) -> Any:
+    """A scope with a time limit: the block raises `DeadlineExceeded` if the limit ends it."""
+    scope = ambient_get()
+    return (BACKGROUND if scope is None else scope).with_timeout(seconds)
+
+
+def move_on_after(seconds: float) -> Any:
+    """A scope with a time limit: the block ends quietly if the limit ends it."""
+    scope = ambient_get()
+    child = (BACKGROUND if scope is None else scope).with_timeout(seconds)
+    child._quiet = True
+    return child

@@ -19,6 +19,36 @@ if not cython.compiled:
     from penstock._kernel.waiters import Waiter
 
 
+class Interruption:
+    """Interrupts one asynchronous task, whatever it awaits, when the scope that it is in ends."""
+
+    __slots__ = ()
+
+    def interrupt(self) -> None:
+        """The scope has ended. Called in any thread."""
+        raise NotImplementedError
+
+    def shown(self) -> None:
+        """`Cancelled` is about to be raised. If it is in this task, no interruption is needed."""
+        raise NotImplementedError
+
+    def leave(self, error: BaseException | None) -> bool:
+        """The task leaves the scope with `error`. True if that is the interruption delivered here, and nothing else."""
+        raise NotImplementedError
+
+    def interrupts(self, task: Any) -> bool:
+        """Is it that task which it interrupts?"""
+        raise NotImplementedError
+
+    def unnoticed(self) -> bool:
+        """After `leave`: was the interruption requested, and is the request still pending? The next await would raise."""
+        raise NotImplementedError
+
+    async def absorb(self) -> None:
+        """Let the pending request end here."""
+        raise NotImplementedError
+
+
 class Runtime:
     """What the kernel asks of the world."""
 
@@ -39,7 +69,7 @@ class Runtime:
         """An awaitable waiter for the running asynchronous task; RuntimeError if there is none."""
         raise NotImplementedError
 
-    def interrupter(self) -> Any:
+    def interruption(self, scope: Any) -> Interruption:
         """What can interrupt the running asynchronous task; RuntimeError if there is none."""
         raise NotImplementedError
 

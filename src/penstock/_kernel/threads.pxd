@@ -1,10 +1,10 @@
 cimport cython
 from penstock._kernel.native cimport Lock, disown, lock_drop, lock_take, monotonic, random_below, thread_ident
-from penstock._kernel.loops cimport Interrupter, TaskWaiter, new_task_waiter, refuse_in_loop
+from penstock._kernel.loops cimport TaskWaiter, interrupter_for, new_task_waiter, refuse_in_loop
 from penstock._kernel.parking cimport (
     Parker, parker_free, parker_park, parker_wake, parking_after_fork, raise_soon,
 )
-from penstock._kernel.seam cimport SEAM, Runtime, Seam
+from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
 from penstock._kernel.waiters cimport Node, Source, Waiter
 
 cdef unsigned long main_thread

@@ -36,8 +36,8 @@ if not cython.compiled:
         random_below,
         thread_ident,
     )
-    from penstock._kernel.loops import Interrupter, new_task_waiter, refuse_in_loop
-    from penstock._kernel.seam import SEAM, Runtime
+    from penstock._kernel.loops import interrupter_for, new_task_waiter, refuse_in_loop
+    from penstock._kernel.seam import SEAM, Interruption, Runtime
     from penstock._kernel.waiters import Node, Waiter
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ class Real(Runtime):
     def task_waiter(self) -> Waiter:
         return new_task_waiter()
 
-    def interrupter(self) -> Any:
-        return Interrupter()
+    def interruption(self, scope: Any) -> Interruption:
+        return interrupter_for(scope)
 
     def start(self, function: Callable[[], object]) -> None:
         WORKERS.start(function)

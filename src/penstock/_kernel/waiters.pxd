@@ -74,3 +74,9 @@ cdef class Waiter:
 cdef Waiter chained(Waiter first, Waiter last, Waiter added)
 @cython.locals(following=Waiter)
 cdef bint wake_all(Waiter waiter) except -1
+
+@cython.final
+cdef class Done:
+    pass
+
+cdef Done DONE

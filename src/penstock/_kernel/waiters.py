@@ -323,3 +323,33 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+class Done:
+    """The awaitable of an operation that has happened already: awaiting it does not suspend.
+
+    It passes for a coroutine, so that it can be made a task. Throwing into it changes nothing.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+    def send(self, value: Any) -> Any:
+        raise StopIteration
+
+    def throw(self, *error: Any) -> Any:
+        raise StopIteration
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+DONE = Done()
