@@ -41,7 +41,7 @@ class Interruption:
         raise NotImplementedError
 
     def unnoticed(self) -> bool:
-        """After `leave`: was the interruption requested, and is the request still pending? The next await would raise."""
+        """After `leave`: is the interruption, requested before, still pending? The next await would raise it."""
         raise NotImplementedError
 
     async def absorb(self) -> None:
