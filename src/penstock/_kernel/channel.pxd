@@ -83,6 +83,7 @@ cdef class ChannelCore(Source):
 
 @cython.final
 cdef class SendCase:
+    cdef object __weakref__
     cdef readonly ChannelCore channel
     cdef readonly object value
     cdef int state

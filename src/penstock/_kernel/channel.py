@@ -613,7 +613,7 @@ class ChannelCore(Source):
 class SendCase:
     """A case for `select`: send a value on a channel. Made by `Channel.sending`; good for one send."""
 
-    __slots__ = ("channel", "state", "value")
+    __slots__ = ("__weakref__", "channel", "state", "value")
 
     def __init__(self, channel: ChannelCore, value: Any) -> None:
         self.channel = channel

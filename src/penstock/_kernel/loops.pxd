@@ -17,13 +17,21 @@ cdef object running_loop()
 cdef void refuse_in_loop(str operation, str instead) except *
 
 @cython.final
+cdef class Batch:
+    cdef Port _port
+    cdef list items
+    cdef object __weakref__
+
+@cython.final
 cdef class Port:
     cdef Lock _lock
     cdef object _loop
-    cdef list _inbox
+    cdef object _batch
     cdef object __weakref__
-    @cython.locals(spare=list, stranded=list, first=bint)
+    @cython.locals(batch=Batch, fresh=Batch)
     cdef bint post(self, object loop, object item)
+    @cython.locals(spare=list, items=list)
+    cdef list take(self, Batch batch)
 
 @cython.locals(port=Port)
 cdef Port port_of(object loop)

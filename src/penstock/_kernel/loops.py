@@ -1,11 +1,12 @@
 """Parking an asyncio task. The only file of the library's core that knows asyncio.
 
 A parked task awaits a future of its loop. A wake-up inside the loop sets that future at once; one from elsewhere goes
-into the loop's inbox (its Port), and only the first item of a burst writes to the loop's self-pipe.
+into a batch on its way into the loop (through its Port), and only the first of a batch writes to the loop's self-pipe.
 
 Invariants
   L1. A future is touched by the thread that runs its loop alone.
-  L2. A port whose inbox is not empty has a `_drain` scheduled, or its loop is closed.
+  L2. A batch that is not empty has its `drain` scheduled, or its loop is closed. A port refers to its batch weakly, so
+      that a loop that is dropped with wake-ups in it is garbage, and its tasks' coroutines give back what they hold.
   L3. Who finds a loop closed gives back what was handed to its tasks (`Waiter.retract`): they will not run again.
 """
 
@@ -68,49 +69,78 @@ def refuse_in_loop(operation: str, instead: str) -> None:
         raise RuntimeError(f"{operation}() would block the event loop; use 'await {instead}()'")
 
 
+class Batch:
+    """Wake-ups on their way into a loop, which owns them: what it never runs is garbage with it."""
+
+    __slots__ = ("__weakref__", "_port", "items")
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self.items: list[Any] = []
+
+    def drain(self) -> None:
+        """Called in the loop."""
+        for item in self._port.take(self):
+            item._woken()
+
+
 class Port:
     """How other threads reach one event loop."""
 
-    __slots__ = ("__weakref__", "_inbox", "_lock", "_loop")
+    __slots__ = ("__weakref__", "_batch", "_lock", "_loop")
 
     def __init__(self, loop: Any) -> None:
         if not cython.compiled:
             self._lock = Lock()
         self._loop = weakref.ref(loop)
-        self._inbox: list[Any] = []
+        self._batch: Any = None
 
     def post(self, loop: Any, item: Any) -> bool:
         """Let `item._woken()` be called in the loop. False if the loop is closed."""
-        lock_take(self._lock)
-        first = not self._inbox
-        self._inbox.append(item)
-        lock_drop(self._lock)
+        batch: Batch | None = None
+        fresh: Batch | None = None
+        reference: Any = None
+        before: Any = None  # Dropped when the lock has been.
+        while batch is None:
+            lock_take(self._lock)
+            before = self._batch
+            if before is not None:
+                batch = before()
+            if batch is None and fresh is not None:
+                batch = fresh
+                self._batch = reference
+            if batch is not None:
+                batch.items.append(item)
+            lock_drop(self._lock)
+            if batch is None:
+                fresh = Batch(self)
+                reference = weakref.ref(fresh)
         try:
-            if first:
-                loop.call_soon_threadsafe(self._drain)
+            if batch is fresh:
+                loop.call_soon_threadsafe(batch.drain)
                 return True
             if not loop.is_closed():
                 return True
         except RuntimeError:
             if not loop.is_closed():
                 raise
-        stranded: list[Any] = []
-        lock_take(self._lock)
-        stranded, self._inbox = self._inbox, stranded
-        lock_drop(self._lock)
-        for other in stranded:
+        for other in self.take(batch):
             if other is not item:
                 other._stranded()
         return False
 
-    def _drain(self) -> None:
+    def take(self, batch: Batch) -> list[Any]:
+        """What stands in the batch; what comes next goes into another."""
         spare: list[Any] = []
+        before: Any = None
         lock_take(self._lock)
-        items = self._inbox
-        self._inbox = spare
+        items = batch.items
+        batch.items = spare
+        if self._batch is not None and self._batch() is batch:
+            before = self._batch
+            self._batch = None
         lock_drop(self._lock)
-        for item in items:
-            item._woken()
+        return items
 
 
 def port_of(loop: Any) -> Port:

@@ -22,6 +22,7 @@ cdef object PARK
 @cython.final
 @cython.freelist(16)
 cdef class Selected:
+    cdef object __weakref__
     cdef readonly Py_ssize_t index
     cdef readonly object channel
     cdef readonly object value

@@ -57,7 +57,7 @@ PARK: Any = object()
 class Selected:
     """What a select did: the case's index, the object passed for it, and for a receive the value and Go's ok."""
 
-    __slots__ = ("channel", "index", "ok", "value")
+    __slots__ = ("__weakref__", "channel", "index", "ok", "value")
     __match_args__ = ("index", "channel", "value", "ok")
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ def record(index: int, case: Any, value: Any, ok: bool) -> Selected:
         selected.value = value
         selected.ok = ok
     else:
-        for name, content in zip(Selected.__slots__, (channel, index, ok, value), strict=True):
+        for name, content in (("channel", channel), ("index", index), ("ok", ok), ("value", value)):
             object.__setattr__(selected, name, content)
     return selected
 

@@ -28,7 +28,7 @@ cdef class Workers:
     @cython.locals(worker=Worker, sleeper=ThreadWaiter)
     cdef void start(self, object function) except *
     @cython.locals(worker=Worker, sleeper=ThreadWaiter, retired=bint)
-    cpdef _work(self, object function)
+    cpdef _work(self, Worker worker)
     @cython.locals(above=Worker)
     cdef bint _retire(self, Worker worker) noexcept
 

@@ -120,8 +120,10 @@ class Workers:
             return
         try:
             # In a context of its own: what a task inherits is the starter's of that task, not of the thread's first.
+            worker = Worker()
+            worker._job = function  # Not an argument: those a thread keeps until it ends.
             target = Context().run
-            threading.Thread(target=target, args=(self._work, function), name="penstock-worker", daemon=True).start()
+            threading.Thread(target=target, args=(self._work, worker), name="penstock-worker", daemon=True).start()
         except BaseException:
             self._forget()
             raise
@@ -131,9 +133,10 @@ class Workers:
         self._count -= 1
         lock_drop(self._lock)
 
-    def _work(self, function: Callable[[], object] | None) -> None:
-        worker = Worker()
+    def _work(self, worker: Worker) -> None:
         while True:
+            function = worker._job
+            worker._job = None
             try:
                 function()
             except BaseException:  # noqa: BLE001  reported; the worker goes on
@@ -148,8 +151,6 @@ class Workers:
             sleeper.park(SEAM.runtime.monotonic() + IDLE_SECONDS)
             if worker._job is None and self._retire(worker):
                 return
-            function = worker._job
-            worker._job = None
 
     def _retire(self, worker: Worker) -> bool:
         """Take an idle worker out of the pool. False: it has a job by now."""
