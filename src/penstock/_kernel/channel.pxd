@@ -37,6 +37,7 @@ cdef class ChannelCore(Source):
 
     cdef bint receivable(self) except -1
     cdef bint sendable(self) except -1
+    cdef Py_ssize_t _held(self) noexcept
     @cython.locals(slot=object, sender=Node, waiter=Waiter, node=Node)
     cdef object receive_locked(self, Node receiver)
     @cython.locals(receiver=Node)

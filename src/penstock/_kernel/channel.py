@@ -573,6 +573,13 @@ class ChannelCore(Source):
         self.close()
 
     def __len__(self) -> int:
+        lock_take(self._lock)
+        held = self._held()
+        lock_drop(self._lock)
+        return held
+
+    @cython.final
+    def _held(self) -> int:
         return self._count if self._returned is None else self._count + len(self._returned)
 
     def __bool__(self) -> bool:
@@ -601,7 +608,7 @@ class ChannelCore(Source):
     def counts(self) -> tuple[int, int, int, int, int, bool]:
         """For statistics, at one instant: held, capacity, accepted ever, parked senders and receivers, closed."""
         lock_take(self._lock)
-        held = len(self)
+        held = self._held()
         senders = self._senders.count()
         receivers = self._receivers.count()
         accepted = self._accepted

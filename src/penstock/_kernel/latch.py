@@ -36,7 +36,10 @@ class Countdown(Source):
         self._done: Any = None
 
     def count(self) -> int:
-        return self._count
+        lock_take(self._lock)
+        count = self._count
+        lock_drop(self._lock)
+        return count
 
     def add(self, n: int = 1) -> Any:
         """Change the count by `n`, which may be negative. ValueError, and no change, if it would become negative."""

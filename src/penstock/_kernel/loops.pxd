@@ -1,5 +1,5 @@
 cimport cython
-from penstock._kernel.native cimport Lock, atomic_load, lock_drop, lock_take
+from penstock._kernel.native cimport Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
 from penstock._kernel.operations cimport Expiry, deadline_after, expire_at, settle, watch_ambient, FOREVER
 from penstock._kernel.scopes cimport Scope
 from penstock._kernel.seam cimport Interruption
@@ -12,6 +12,13 @@ cdef object CancelledError
 cdef object InvalidStateError
 cdef object current_task
 cdef dict ports
+
+@cython.final
+cdef class Binding:
+    cdef Lock lock
+    cdef Atomic bound
+
+cdef Binding BINDING
 
 cdef object running_loop()
 cdef void refuse_in_loop(str operation, str instead) except *

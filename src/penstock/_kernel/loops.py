@@ -23,7 +23,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Lock, lock_drop, lock_take
+    from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
     from penstock._kernel.operations import FOREVER, Expiry, expire_at, settle, watch_ambient
     from penstock._kernel.seam import Interruption
     from penstock._kernel.timers import TIMERS
@@ -43,20 +43,38 @@ current_task: Any = None
 ports: dict[int, Port] = {}
 
 
+class Binding:
+    """Whether asyncio has been imported, and its names bound."""
+
+    __slots__ = ("bound", "lock")
+
+    def __init__(self) -> None:
+        if not cython.compiled:
+            self.lock = Lock()
+            self.bound = Atomic()
+
+
+BINDING = Binding()
+
+
 def _bind() -> None:
-    global get_running_loop, Future, CancelledError, InvalidStateError, current_task
+    global Future, CancelledError, InvalidStateError, current_task, get_running_loop
     import asyncio
 
-    Future = asyncio.Future
-    CancelledError = asyncio.CancelledError
-    InvalidStateError = asyncio.InvalidStateError
-    current_task = asyncio.current_task
-    get_running_loop = asyncio._get_running_loop
+    lock_take(BINDING.lock)
+    if not atomic_load(BINDING.bound):
+        Future = asyncio.Future
+        CancelledError = asyncio.CancelledError
+        InvalidStateError = asyncio.InvalidStateError
+        current_task = asyncio.current_task
+        get_running_loop = asyncio._get_running_loop
+        atomic_cas(BINDING.bound, 0, 1)
+    lock_drop(BINDING.lock)
 
 
 def running_loop() -> Any:
     """The event loop that the calling thread runs, or None."""
-    if get_running_loop is None:
+    if not atomic_load(BINDING.bound):
         if "asyncio" not in sys.modules:
             return None
         _bind()

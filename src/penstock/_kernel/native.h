@@ -115,9 +115,9 @@ static inline PyObject *pk_shared(PyObject *object) {
 /* Nobody else knows `object` yet. */
 static inline void pk_disown(PyObject *object) {
     Py_ssize_t count = (object->ob_ref_shared >> _Py_REF_SHARED_SHIFT) + object->ob_ref_local;
-    object->ob_ref_shared = (count << _Py_REF_SHARED_SHIFT) | _Py_REF_MERGED;
-    object->ob_ref_local = 0;
-    object->ob_tid = 0;
+    _Py_atomic_store_ssize_relaxed(&object->ob_ref_shared, (count << _Py_REF_SHARED_SHIFT) | _Py_REF_MERGED);
+    _Py_atomic_store_uint32_relaxed(&object->ob_ref_local, 0);
+    _Py_atomic_store_uintptr_relaxed(&object->ob_tid, 0);
 }
 #else
 #define pk_shared(object) Py_NewRef(object)
