@@ -108,7 +108,7 @@ class Countdown(Source):
         """Park until the count is zero."""
         if not shielded:
             check_ambient()
-        if self._count == 0:
+        if self.count() == 0:
             return None
         deadline = deadline_after(timeout)
         if deadline == 0.0:
@@ -125,7 +125,7 @@ class Countdown(Source):
         """For an asyncio task: None if the count is zero, else a waiter to await and give to `finish_wait`."""
         if not shielded:
             check_ambient()
-        if self._count == 0:
+        if self.count() == 0:
             return None
         deadline = deadline_after(timeout)
         if deadline == 0.0:

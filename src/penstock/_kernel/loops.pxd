@@ -25,7 +25,6 @@ cdef void refuse_in_loop(str operation, str instead) except *
 
 @cython.final
 cdef class Batch:
-    cdef Port _port
     cdef list items
     cdef object __weakref__
 
@@ -38,7 +37,8 @@ cdef class Port:
     @cython.locals(batch=Batch, fresh=Batch)
     cdef bint post(self, object loop, object item)
     @cython.locals(spare=list, items=list)
-    cdef list take(self, Batch batch)
+    cdef list _take(self, Batch batch)
+    cpdef _drain(self, Batch batch)
 
 @cython.locals(port=Port)
 cdef Port port_of(object loop)

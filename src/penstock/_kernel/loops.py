@@ -5,7 +5,7 @@ into a batch on its way into the loop (through its Port), and only the first of 
 
 Invariants
   L1. A future is touched by the thread that runs its loop alone.
-  L2. A batch that is not empty has its `drain` scheduled, or its loop is closed. A port refers to its batch weakly, so
+  L2. A batch that is not empty has `_drain` scheduled, or its loop is closed. A port refers to its batch weakly, so
       that a loop that is dropped with wake-ups in it is garbage, and its tasks' coroutines give back what they hold.
   L3. Who finds a loop closed gives back what was handed to its tasks (`Waiter.retract`): they will not run again.
 """
@@ -90,16 +90,10 @@ def refuse_in_loop(operation: str, instead: str) -> None:
 class Batch:
     """Wake-ups on their way into a loop, which owns them: what it never runs is garbage with it."""
 
-    __slots__ = ("__weakref__", "_port", "items")
+    __slots__ = ("__weakref__", "items")
 
-    def __init__(self, port: Port) -> None:
-        self._port = port
+    def __init__(self) -> None:
         self.items: list[Any] = []
-
-    def drain(self) -> None:
-        """Called in the loop."""
-        for item in self._port.take(self):
-            item._woken()
 
 
 class Port:
@@ -131,31 +125,34 @@ class Port:
                 batch.items.append(item)
             lock_drop(self._lock)
             if batch is None:
-                fresh = Batch(self)
+                fresh = Batch()
                 reference = weakref.ref(fresh)
         try:
             if batch is fresh:
-                loop.call_soon_threadsafe(batch.drain)
+                loop.call_soon_threadsafe(self._drain, batch)
                 return True
             if not loop.is_closed():
                 return True
         except RuntimeError:
             if not loop.is_closed():
                 raise
-        for other in self.take(batch):
+        for other in self._take(batch):
             if other is not item:
                 other._stranded()
         return False
 
-    def take(self, batch: Batch) -> list[Any]:
+    def _drain(self, batch: Batch) -> None:
+        for item in self._take(batch):
+            item._woken()
+
+    def _take(self, batch: Batch) -> list[Any]:
         """What stands in the batch; what comes next goes into another."""
         spare: list[Any] = []
-        before: Any = None
         lock_take(self._lock)
+        reference = self._batch
         items = batch.items
         batch.items = spare
-        if self._batch is not None and self._batch() is batch:
-            before = self._batch
+        if reference is not None and reference() is batch:
             self._batch = None
         lock_drop(self._lock)
         return items
