@@ -60,16 +60,31 @@ def select_pipe(_capacity: int) -> tuple[Put, Get]:
     return (lambda value: select(sending(value), silent)), (lambda: select(pipe, silent))
 
 
-def same_thread(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
+def same_thread(n: int) -> float:
+    pipe: Channel[int] = Channel(8)
+    start = perf_counter()
+    for _ in range(n):
+        pipe.send(1)
+        pipe.recv()
+    return perf_counter() - start
+
+
+def same_thread_queue(make: Callable[[], Any]) -> Callable[[int], float]:
     def run(n: int) -> float:
-        put, get = pipe(8)
+        pipe = make()
         start = perf_counter()
         for _ in range(n):
-            put(1)
-            get()
+            pipe.put(1)
+            pipe.get()
         return perf_counter() - start
 
     return run
+
+
+def culsans_queue() -> Any:
+    import culsans
+
+    return culsans.Queue[int](8).sync_q
 
 
 def many_to_many(pipe: Callable[[int], tuple[Put, Get]], width: int) -> Callable[[int], float]:
@@ -158,12 +173,11 @@ def _nothing() -> None:
 SCENARIOS = [
     Scenario(
         "same thread: send, recv",
-        same_thread(channel_pipe),
+        same_thread,
         {
-            "queue.SimpleQueue": same_thread(simple_pipe),
-            "queue.Queue": same_thread(queue_pipe),
-            "culsans": same_thread(culsans_pipe),
-            "aiologic": same_thread(aiologic_pipe),
+            "queue.SimpleQueue": same_thread_queue(queue.SimpleQueue),
+            "queue.Queue": same_thread_queue(lambda: queue.Queue(8)),
+            "culsans": same_thread_queue(culsans_queue),
         },
         (1.65, 1.4),
     ),
