@@ -39,6 +39,13 @@ class Tally:
         self.bytes = 0
 
 
+def _size(path: bytes) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  paths are bytes
+    except OSError:
+        return 0  # Whoever reads it will tell.
+
+
 class Digesting:
     """A run of the pipeline, and what it has come to."""
 
@@ -49,6 +56,9 @@ class Digesting:
         self._fail_fast = fail_fast
         self._group: Group | None = None
         self.tallies = [Tally() for _ in range(jobs)]
+        self.weigh = False
+        """Is the size of what is found wanted? It costs a system call for each file."""
+        self.weight = 0
         self.found = 0
         self.walked = False
         self.outcomes: list[Digested] = []
@@ -73,6 +83,8 @@ class Digesting:
         with batches:
             for batch in walk():
                 self.found += len(batch)
+                if self.weigh:
+                    self.weight += sum(map(_size, batch))
                 batches.send(batch)
         self.walked = True
 

@@ -25,19 +25,19 @@ def shown(digesting: Digesting) -> Iterator[None]:
         return
     from rich.console import Console
     from rich.filesize import decimal
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
     progress = Progress(
         BarColumn(),
-        MofNCompleteColumn(),
-        "files, {task.fields[size]}, {task.fields[speed]}/s,",
+        "{task.fields[files]} files, {task.fields[size]}, {task.fields[speed]}/s,",
         TimeRemainingColumn(),
         "left",
         console=Console(stderr=True),
         auto_refresh=False,
         transient=True,
     )
-    task = progress.add_task("", total=None, size=decimal(0), speed=decimal(0))
+    task = progress.add_task("", total=None, files="0", size=decimal(0), speed=decimal(0))
+    digesting.weigh = True
 
     def refresh() -> None:
         while True:
@@ -45,9 +45,12 @@ def shown(digesting: Digesting) -> Iterator[None]:
             done = sum(tally.files for tally in digesting.tallies)
             size = sum(tally.bytes for tally in digesting.tallies)
             elapsed = progress.tasks[task].elapsed or REFRESH
-            total = digesting.found if digesting.walked else None
+            total = digesting.weight if digesting.walked else None
+            files = f"{done:,}/{digesting.found:,}"
             speed = decimal(int(size / elapsed))
-            progress.update(task, completed=done, total=total, size=decimal(size), speed=speed, refresh=True)
+            progress.update(
+                task, completed=size, total=total, files=files, size=decimal(size), speed=speed, refresh=True
+            )
 
     with progress, Group() as group:
         group.go(refresh)
