@@ -37,6 +37,7 @@ cdef class SemaphoreCore(Gate):
     cdef bint give(self, Py_ssize_t amount) except -1
     @cython.locals(amount=Py_ssize_t)
     cdef bint acquire_now(self, object n) except -1
+    cdef bint take_free(self, Py_ssize_t amount) noexcept
     cpdef begin_acquire(self, object n, object timeout)
 
 cdef class RWMutexCore(Gate):

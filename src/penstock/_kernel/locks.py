@@ -199,7 +199,21 @@ class SemaphoreCore(Gate):
         amount = self.amount(n)
         if amount > self._size:
             self.possible(n)
-        return self.enter_now(0, amount)
+        scope = ambient_get()
+        if scope is not None:
+            scope.require()
+        return self.take_free(amount) or self.try_enter(0, amount)
+
+    @cython.final
+    def take_free(self, amount: int) -> bool:
+        """The usual case of `try_enter`, without asking anybody: nobody queues, and enough are free."""
+        taken = False
+        lock_take(self._lock)
+        if self._queue.first is None and self._free >= amount:
+            self._free -= amount
+            taken = True
+        lock_drop(self._lock)
+        return taken
 
     def acquire(self, n: int = 1, timeout: float | None = None) -> Any:
         """Acquire `n`; wait until they are free, behind those who wait already.
@@ -254,7 +268,7 @@ class SemaphoreCore(Gate):
         return self._free
 
     def __enter__(self) -> Any:
-        if not self.enter_now(0, 1):
+        if not self.acquire_now(1):
             self.acquire()
         return self
 
