@@ -5,6 +5,7 @@
     group       Group, Task, go: starting tasks and waiting for them
     sync        Mutex, RWMutex, Semaphore, Condition, WaitGroup, Once
     time        sleep, after, tick, Timer, Ticker
+    patterns    done, fan, sharding, bounded, stream, backpressure
     errors      what is raised, beside the built-in errors
     _kernel     the only code that locks, parks or wakes; the rest composes it
 
@@ -26,8 +27,10 @@ from penstock.channel import (
     select,
 )
 from penstock.context import Context, cancel_scope, current, fail_after, move_on_after
-from penstock.errors import Cancelled, ChannelClosed, DeadlineExceeded, WouldBlock
+from penstock.errors import Cancelled, ChannelClosed, DeadlineExceeded, OutOfCapacity, WouldBlock
 from penstock.group import Group, Task, go
+from penstock.patterns.done import acall, afirst, call, first
+from penstock.patterns.fan import broadcast, fan_in, fan_out
 from penstock.sync import Condition, Mutex, Once, RWMutex, Semaphore, WaitGroup, aonce_value, once_value
 from penstock.time import Ticker, Timer, after, asleep, sleep, tick
 
@@ -45,6 +48,7 @@ __all__ = [
     "Group",
     "Mutex",
     "Once",
+    "OutOfCapacity",
     "RWMutex",
     "RecvChannel",
     "Selected",
@@ -56,13 +60,20 @@ __all__ = [
     "Timer",
     "WaitGroup",
     "WouldBlock",
+    "acall",
+    "afirst",
     "after",
     "aonce_value",
     "aselect",
     "asleep",
+    "broadcast",
+    "call",
     "cancel_scope",
     "current",
     "fail_after",
+    "fan_in",
+    "fan_out",
+    "first",
     "go",
     "move_on_after",
     "once_value",

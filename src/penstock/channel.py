@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, fin
 
 from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase, SenderCore, closed_mark
 from penstock._kernel.loops import TaskWaiter
-from penstock._kernel.selecting import finish_select, leave_select, select_or_wait
+from penstock._kernel.selecting import (
+    deadline_of,
+    finish_select,
+    leave_select,
+    merged_mark,
+    put_together,
+    select_or_wait,
+    taken_apart,
+    time_left,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -333,6 +342,8 @@ async def aselect(*cases: Case, timeout: float | None = None, default: bool) -> 
 async def aselect(*cases: Case, timeout: float | None = None, default: bool = False) -> Selected | None:
     """As `select`, for an asyncio task to await. Does not suspend if a case is ready."""
     waiter = select_or_wait(cases, timeout, default)
+    if waiter is merged_mark:
+        return await _aselect_merged(cases, timeout, default)
     if type(waiter) is not TaskWaiter:
         return waiter  # type: ignore[no-any-return]
     try:
@@ -343,3 +354,15 @@ async def aselect(*cases: Case, timeout: float | None = None, default: bool = Fa
         return finish_select(cases, waiter)  # type: ignore[no-any-return]
     finally:
         leave_select(cases)
+
+
+async def _aselect_merged(cases: tuple[Case, ...], timeout: float | None, default: bool) -> Selected | None:
+    deadline = deadline_of(timeout)
+    while True:
+        flat, places = taken_apart(cases)
+        got = await aselect(*flat, timeout=time_left(deadline), default=default)
+        if got is None:
+            return None
+        outcome: Selected | None = put_together(cases, places, got)
+        if outcome is not None:
+            return outcome

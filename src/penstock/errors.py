@@ -19,6 +19,10 @@ class WouldBlock(Exception):  # noqa: N818
     """The operation would have had to wait, and was asked not to."""
 
 
+class OutOfCapacity(Exception):  # noqa: N818
+    """There is no capacity for this now: what does not fit is rejected at once, so that the rest is served in time."""
+
+
 class DeadlineExceeded(TimeoutError):  # noqa: N818
     """The deadline of a context passed. Raised at the edge of the scope whose deadline it was."""
 

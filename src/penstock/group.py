@@ -35,7 +35,7 @@ class Owner(Protocol):
     """Are failures the owner's business? Otherwise the task reports those that nobody collects."""
 
     def _member_ended(self, context: Context, error: BaseException | None) -> None: ...
-    def _member_gone(self) -> None: ...
+    def _member_gone(self, context: Context) -> None: ...
 
 
 @final
@@ -95,7 +95,7 @@ class Task(Generic[T]):
             owner._member_ended(self._context, error)
         self._finished.add(-1)
         if owner is not None:
-            owner._member_gone()
+            owner._member_gone(self._context)
 
     def _end_if_unstarted(self, cancelled: BaseException) -> None:
         """The asyncio task has ended. Where it was cancelled before its first step, nothing of it ever ran."""
@@ -340,7 +340,7 @@ class Group:
 
     _collects: ClassVar[bool] = True
 
-    def _member_gone(self) -> None:
+    def _member_gone(self, _context: Context) -> None:
         self._running.add(-1)
 
     def _member_ended(self, context: Context | None, error: BaseException | None) -> None:

@@ -381,7 +381,7 @@ class WaitGroup:
     def _member_ended(self, context: Context, error: BaseException | None) -> None:
         """The count is about the end alone."""
 
-    def _member_gone(self) -> None:
+    def _member_gone(self, _context: Context) -> None:
         self._counter.add(-1)
 
     @property

@@ -5,7 +5,7 @@ from penstock._kernel.native cimport (
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
 from penstock._kernel.scopes cimport AMBIENT, Scope
-from penstock._kernel.seam cimport SEAM, Seam
+from penstock._kernel.seam cimport SEAM, Runtime, Seam
 from penstock._kernel.waiters cimport DONE, Done, Node, Queue, Source, Waiter, chained, wake_all, new_node
 
 cdef object EMPTY
@@ -96,3 +96,14 @@ cdef class SenderCore:
 cdef class ReceiverCore:
     cdef readonly ChannelCore _channel
     cdef object __weakref__
+
+cdef class MergeCore(ReceiverCore):
+    cdef tuple _open
+    cpdef sources(self)
+    cdef bint _replace(self, tuple before, tuple after)
+    @cython.locals(sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore)
+    cpdef poll_sources(self)
+    @cython.locals(source=object)
+    cpdef gather(self, list channels)
+    @cython.locals(closed=ChannelCore, before=tuple, after=tuple)
+    cpdef found_closed(self, ChannelCore channel)

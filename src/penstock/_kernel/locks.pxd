@@ -35,7 +35,7 @@ cdef class SemaphoreCore(Gate):
     cdef Py_ssize_t amount(self, object n) except -1
     @cython.locals(chain=Waiter, held=Py_ssize_t)
     cdef bint give(self, Py_ssize_t amount) except -1
-    @cython.locals(amount=Py_ssize_t)
+    @cython.locals(amount=Py_ssize_t, scope=Scope)
     cdef bint acquire_now(self, object n) except -1
     cdef bint take_free(self, Py_ssize_t amount) noexcept
     cpdef begin_acquire(self, object n, object timeout)

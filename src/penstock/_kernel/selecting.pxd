@@ -1,10 +1,10 @@
 cimport cython
 from penstock._kernel.channel cimport (
-    CLOSED, EMPTY, FULL, RECEIVE, SEND, SENT, SHUT, ChannelCore, ReceiverCore, SendCase, SenderCore,
+    CLOSED, EMPTY, FULL, RECEIVE, SEND, SENT, SHUT, ChannelCore, MergeCore, ReceiverCore, SendCase, SenderCore,
 )
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.native cimport LOCKS, Locks, locks_add, locks_drop, locks_open, locks_take
-from penstock._kernel.operations cimport deadline_after, park
+from penstock._kernel.operations cimport FOREVER, deadline_after, park
 from penstock._kernel.scopes cimport check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam
 from penstock._kernel.waiters cimport Node, Queue, Source, Waiter, wake_all, new_node
@@ -18,6 +18,7 @@ cdef extern from "calls.h":
     object select_function "pk_select_function"(object like, object (*body)(tuple, object, bint))
 
 cdef object PARK
+cdef object MERGED
 
 @cython.final
 @cython.freelist(16)
@@ -37,7 +38,7 @@ cdef ChannelCore channel_of(object case)
     ready=Py_ssize_t, outcome=int,
 )
 cdef object try_select(tuple cases, list nodes)
-@cython.locals(sending=SendCase)
+@cython.locals(sending=SendCase, merged=bint)
 cdef bint check_cases(tuple cases) except -1
 @cython.locals(sending=SendCase)
 cdef void mark_cases(tuple cases, int state)
@@ -54,3 +55,7 @@ cpdef select_or_wait(tuple cases, object timeout, bint default)
 @cython.locals(node=Node)
 cpdef finish_select(tuple cases, TaskWaiter waiter)
 cpdef leave_select(tuple cases)
+@cython.locals(index=Py_ssize_t, merge=MergeCore)
+cpdef put_together(tuple cases, list places, object got)
+@cython.locals(deadline=double)
+cdef object select_merged(tuple cases, object timeout, bint default)

@@ -31,6 +31,7 @@ if not cython.compiled:
         SENT,
         SHUT,
         ChannelCore,
+        MergeCore,
         ReceiverCore,
         SendCase,
         SenderCore,
@@ -45,13 +46,17 @@ if not cython.compiled:
         select_function,
     )
     from penstock._kernel.loops import TaskWaiter
-    from penstock._kernel.operations import deadline_after, park
+    from penstock._kernel.operations import FOREVER, deadline_after, park
     from penstock._kernel.scopes import check_ambient
     from penstock._kernel.seam import SEAM
     from penstock._kernel.waiters import Node, Waiter, new_node, wake_all
 
 # What `ready_now` gives when only waiting can help.
 PARK: Any = object()
+
+# What it gives for cases among which there are merges: see `select_merged`.
+merged_mark: Any = object()
+MERGED = merged_mark
 
 
 class Selected:
@@ -188,7 +193,8 @@ def try_select(cases: tuple[Any, ...], nodes: list[Node] | None) -> Any:
 
 
 def check_cases(cases: tuple[Any, ...]) -> bool:
-    """Refuse what is no case, and send cases that are in use."""
+    """Refuse what is no case, and send cases that are in use. True: there is a merge among them."""
+    merged = False
     for case in cases:
         if case is None:
             continue
@@ -201,7 +207,9 @@ def check_cases(cases: tuple[Any, ...]) -> bool:
                 raise RuntimeError(
                     "this send case is waiting in another select; make one of its own with channel.sending(value)"
                 )
-    return True
+        elif not isinstance(case, ChannelCore) and isinstance(case, MergeCore):
+            merged = True
+    return merged
 
 
 def mark_cases(cases: tuple[Any, ...], state: int) -> None:
@@ -261,6 +269,8 @@ def select(*cases: Any, timeout: float | None = None, default: bool = False) -> 
 
 def select_from(cases: tuple[Any, ...], timeout: Any, default: bool) -> Any:
     outcome = ready_now(cases, timeout, default)
+    if outcome is MERGED:
+        return select_merged(cases, timeout, default)
     if outcome is not PARK:
         return outcome
     deadline = deadline_after(timeout)
@@ -281,8 +291,9 @@ select = select_function(select, select_from)
 
 
 def ready_now(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
-    """What needs no waiting; PARK if only waiting can help."""
-    check_cases(cases)
+    """What needs no waiting; PARK if only waiting can help; MERGED if there are merges to take apart."""
+    if check_cases(cases):
+        return MERGED
     if not default:
         check_ambient()
     outcome = try_select(cases, None)
@@ -303,7 +314,7 @@ def chosen_case(outcome: Any) -> Any:
 
 
 def select_or_wait(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
-    """For an asyncio task: the outcome, or a TaskWaiter to await and then give to `finish_select`."""
+    """For an asyncio task: the outcome; MERGED; or a TaskWaiter to await and then give to `finish_select`."""
     outcome = ready_now(cases, timeout, default)
     if outcome is not PARK:
         return outcome
@@ -326,3 +337,61 @@ def finish_select(cases: tuple[Any, ...], waiter: TaskWaiter) -> Any:
 def leave_select(cases: tuple[Any, ...]) -> None:
     """A parked select is over, whatever its outcome."""
     mark_cases(cases, UNUSED)
+
+
+# Merges: a select over the channels of each, until one has a value or the merge is at its end
+
+
+def taken_apart(cases: tuple[Any, ...]) -> tuple[list[Any], list[int]]:
+    """The cases with each merge's channels in its place, and the index that each of them had."""
+    flat: list[Any] = []
+    places: list[int] = []
+    for index in range(len(cases)):
+        case = cases[index]
+        if isinstance(case, MergeCore):
+            case.gather(flat)
+        else:
+            flat.append(case)
+        while len(places) < len(flat):
+            places.append(index)
+    return flat, places
+
+
+def put_together(cases: tuple[Any, ...], places: list[int], got: Any) -> Any:
+    """What a select over the channels of merges means for the merges; None: it has to be done again."""
+    if got is None:
+        return None
+    index = places[got.index]
+    case = cases[index]
+    if not isinstance(case, MergeCore):
+        return record(index, case if type(case) is SendCase else got.channel, got.value, got.ok)
+    merge = case
+    if got.ok:
+        return record(index, case, got.value, True)
+    if got.channel is not merge._channel:
+        merge.found_closed(got.channel)
+        if not merge._channel._closed:
+            return None
+    return record(index, case, None, False)
+
+
+def time_left(deadline: float) -> float | None:
+    """The timeout that ends at `deadline`."""
+    return None if deadline == FOREVER else max(0.0, deadline - SEAM.runtime.monotonic())
+
+
+def deadline_of(timeout: float | None) -> float:
+    """When `timeout` ends, if it starts now."""
+    return deadline_after(timeout)
+
+
+def select_merged(cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
+    deadline = deadline_after(timeout)
+    while True:
+        flat, places = taken_apart(cases)
+        got = select_from(tuple(flat), time_left(deadline), default)
+        if got is None:
+            return None
+        outcome = put_together(cases, places, got)
+        if outcome is not None:
+            return outcome

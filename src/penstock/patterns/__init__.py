@@ -1,0 +1,1 @@
+"""The patterns, a module each: done, fan, sharding, bounded, stream, backpressure."""
