@@ -29,6 +29,7 @@ from penstock.channel import (
 from penstock.context import Context, cancel_scope, current, fail_after, move_on_after
 from penstock.errors import Cancelled, ChannelClosed, DeadlineExceeded, OutOfCapacity, WouldBlock
 from penstock.group import Group, Task, go
+from penstock.patterns.bounded import afor_each, apmap, for_each, pmap
 from penstock.patterns.done import acall, afirst, call, first
 from penstock.patterns.fan import broadcast, fan_in, fan_out
 from penstock.sync import Condition, Mutex, Once, RWMutex, Semaphore, WaitGroup, aonce_value, once_value
@@ -62,8 +63,10 @@ __all__ = [
     "WouldBlock",
     "acall",
     "afirst",
+    "afor_each",
     "after",
     "aonce_value",
+    "apmap",
     "aselect",
     "asleep",
     "broadcast",
@@ -74,9 +77,11 @@ __all__ = [
     "fan_in",
     "fan_out",
     "first",
+    "for_each",
     "go",
     "move_on_after",
     "once_value",
+    "pmap",
     "select",
     "sleep",
     "tick",

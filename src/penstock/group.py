@@ -119,9 +119,9 @@ class Task(Generic[T]):
         return f"<Task {self.name} {state} at {id(self):#x}>"
 
 
-async def wait_for_zero(countdown: Countdown, timeout: float | None, operation: str) -> None:
-    """Await until the count is zero."""
-    waiter = countdown.begin_wait(timeout, operation, False)
+async def wait_for_zero(countdown: Countdown, timeout: float | None, operation: str, *, shielded: bool = False) -> None:
+    """Await until the count is zero. Shielded: whatever becomes of the ambient context."""
+    waiter = countdown.begin_wait(timeout, operation, shielded)
     if waiter is not None:
         try:
             await waiter.future

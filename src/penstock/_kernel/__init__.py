@@ -11,14 +11,24 @@
     latch, locks          what is waited for once; mutexes, semaphores and conditions
 
 Each module is one Python source. Where it has been compiled, its types are in the .pxd file beside it. With
-PENSTOCK_INTERPRETED=1 in the environment, the sources are used even where compiled modules lie beside them.
+PENSTOCK_INTERPRETED=1 in the environment, the sources are used even where compiled modules lie beside them; so they are
+in subinterpreters, where a compiled kernel, which has one state in the process, cannot be loaded.
 """
 
 from __future__ import annotations
 
 import os
 
-if os.environ.get("PENSTOCK_INTERPRETED", "") not in ("", "0"):
+
+def _in_subinterpreter() -> bool:
+    try:
+        import _interpreters  # type: ignore[import-not-found]
+    except ImportError:  # before Python 3.13
+        return False
+    return bool(_interpreters.get_current()[0] != _interpreters.get_main()[0])
+
+
+if os.environ.get("PENSTOCK_INTERPRETED", "") not in ("", "0") or _in_subinterpreter():
     from penstock._kernel import sources
 
     sources.prefer(__name__, __path__)

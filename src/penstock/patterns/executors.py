@@ -1,0 +1,88 @@
+"""Work on an executor of `concurrent.futures`: items in chunks, as large as pays and as small as lets others work."""
+
+from __future__ import annotations
+
+import os
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from penstock.channel import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+CHUNK_SECONDS = 5e-3
+"""How long a chunk should take: much longer than a call of another process, about 200 microseconds."""
+SHOWN, LONGEST = 3, 80
+"""How many of a chunk's items an error shows, and how many characters of each."""
+
+
+def is_executor(candidate: Any) -> bool:
+    return all(callable(getattr(candidate, method, None)) for method in ("submit", "map", "shutdown"))
+
+
+def workers_of(executor: Executor) -> int:
+    """How many calls it runs at once, as far as it says."""
+    workers = getattr(executor, "_max_workers", None)
+    return workers if isinstance(workers, int) and workers > 0 else os.cpu_count() or 1
+
+
+def call_chunk(function: Callable[[Any], Any], items: list[Any]) -> tuple[list[Any], BaseException | None, float]:
+    """There: the results up to the first error, that error, and the seconds that it took."""
+    results: list[Any] = []
+    failure = None
+    start = perf_counter()
+    try:
+        for item in items:
+            results.append(function(item))  # noqa: PERF401  what there is when it fails
+    except BaseException as error:  # noqa: BLE001  carried to the caller
+        failure = error
+    return results, failure, perf_counter() - start
+
+
+class Chunks:
+    """Calls of one function on one executor, with the chunk size that fits the cost of an item."""
+
+    def __init__(self, executor: Executor, function: Callable[[Any], Any], most: int) -> None:
+        self._executor = executor
+        self._function = function
+        self._most = max(1, most)
+        self.size = 1
+
+    def call(self, items: list[Any]) -> tuple[list[Any], BaseException | None]:
+        """Here: the results up to the first error, and that error. Cancelled if the ambient context ends."""
+        try:
+            future = self._executor.submit(call_chunk, self._function, items)
+        except Exception as error:  # noqa: BLE001  of the executor: broken, or shut down
+            return [], self._failure(items, error)
+        ended: Channel[None] = Channel(1)
+        future.add_done_callback(lambda _future: ended.close())
+        try:
+            ended.recv_ok()
+        except BaseException:
+            future.cancel()
+            raise
+        try:
+            results, failure, seconds = future.result()
+        except BaseException as error:  # noqa: BLE001  of the executor: the function's own came as a value
+            return [], self._failure(items, error)
+        if results and failure is None:
+            fitting = int(CHUNK_SECONDS * len(items) / max(seconds, 1e-9))
+            self.size = max(1, min(fitting, 4 * self.size, self._most))
+        return results, failure
+
+    def _failure(self, items: list[Any], error: BaseException) -> RuntimeError:
+        shown = ", ".join(map(_shown, items[:SHOWN])) + (", …" if len(items) > SHOWN else "")
+        what = f"the item {shown}" if len(items) == 1 else f"{len(items)} items ({shown})"
+        failure = RuntimeError(f"{type(self._executor).__name__} failed on {what}: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure
+
+
+def _shown(item: Any) -> str:
+    try:
+        text = repr(item)
+    except Exception:  # noqa: BLE001  a user's repr must not hide the failure
+        text = object.__repr__(item)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,0 +1,431 @@
+"""Bounded parallelism: `pmap`, `apmap`, `for_each`, `afor_each` (contract, section 7), and the faults of the slides."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import penstock
+from penstock import Cancelled, Channel, DeadlineExceeded, afor_each, apmap, cancel_scope, fail_after, for_each, pmap
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "never came true"
+        gc.collect()
+        time.sleep(0.001)
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+async def adouble(value: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * value
+
+
+async def numbers(n: int) -> AsyncIterator[int]:
+    for number in range(n):
+        yield number
+
+
+def fail_on(bad: int) -> Any:
+    def function(value: int) -> int:
+        if value == bad:
+            raise ValueError(value)
+        return value
+
+    return function
+
+
+class Watch:
+    """How many items were taken, how many calls are at work, and at most were."""
+
+    def __init__(self, work: Any = None) -> None:
+        self.taken = 0
+        self.active = 0
+        self.most = 0
+        self.started = 0
+        self._work = work
+        self._lock = threading.Lock()
+
+    def items(self, n: int | None = None) -> Iterator[int]:
+        number = 0
+        while n is None or number < n:
+            self.taken += 1
+            yield number
+            number += 1
+
+    def __call__(self, value: int) -> int:
+        with self._lock:
+            self.started += 1
+            self.active += 1
+            self.most = max(self.most, self.active)
+        try:
+            if self._work is not None:
+                self._work(value)
+            return value
+        finally:
+            with self._lock:
+                self.active -= 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 50])
+@pytest.mark.parametrize("n", [0, 1, 7, 3000])
+def test_results_come_in_order(limit: int, n: int) -> None:
+    assert list(pmap(double, range(n), limit=limit)) == [2 * number for number in range(n)]
+    assert sorted(pmap(double, range(n), limit=limit, ordered=False)) == [2 * number for number in range(n)]
+
+
+def test_unordered_delivers_what_is_ready() -> None:
+    release = threading.Event()
+
+    def work(value: int) -> int:
+        if value == 0:
+            assert release.wait(20)
+        return value
+
+    with pmap(work, range(5), limit=2, ordered=False) as results:
+        assert [next(results) for _ in range(4)] == [1, 2, 3, 4]
+        release.set()
+        assert list(results) == [0]
+
+
+def test_the_limit_is_reached_and_holds() -> None:
+    barrier = threading.Barrier(4)
+    watch = Watch(lambda _: barrier.wait(20))
+    assert list(pmap(watch, range(40), limit=4)) == list(range(40))
+    assert watch.most == 4
+
+
+def test_a_barrier_behind_quick_items() -> None:
+    barrier = threading.Barrier(4)
+
+    def work(value: int) -> int:
+        if value >= 3000:
+            barrier.wait(20)
+        return value
+
+    assert list(pmap(work, range(3012), limit=4)) == list(range(3012))
+
+
+def test_lazy_both_ways() -> None:
+    watch = Watch(lambda _: time.sleep(0.001))
+    results = pmap(watch, watch.items(), limit=3)
+    time.sleep(0.02)
+    assert watch.taken == 0
+    delivered = 0
+    for _ in range(30):
+        next(results)
+        delivered += 1
+        assert watch.taken - delivered <= 6
+    time.sleep(0.05)
+    assert watch.taken - delivered <= 6
+    results.close()
+    taken = watch.taken
+    time.sleep(0.02)
+    assert watch.taken == taken
+    assert list(results) == []
+
+
+def test_ahead_is_what_was_asked_for() -> None:
+    for ahead in (1, 2, 9):
+        watch = Watch()
+        with pmap(watch, watch.items(), limit=2, ahead=ahead) as results:
+            for delivered in range(1, 200):
+                next(results)
+                assert watch.taken - delivered <= ahead
+
+
+def test_quick_items_are_taken_further_ahead() -> None:
+    watch = Watch()
+    with pmap(watch, watch.items(), limit=2) as results:
+        for delivered in range(1, 20_000):
+            next(results)
+            assert watch.taken - delivered <= 1024
+
+
+def test_results_do_not_wait_for_the_source() -> None:
+    """What is ready is delivered, although the source is silent; so results may be what the source waits for."""
+    source: Channel[int] = Channel(4)
+    source.send(0)
+    got = []
+    for value in pmap(double, source, limit=4):
+        got.append(value)
+        if len(got) == 500:
+            source.close()
+        else:
+            source.send(value + 1)
+    assert len(got) == 500
+
+
+def test_the_first_failure_is_raised_bare_in_its_place() -> None:
+    watch = Watch(fail_on(5))
+    with pytest.raises(ValueError, match="5"):
+        list(pmap(watch, watch.items(), limit=3))
+    results = pmap(watch, range(10), limit=3)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="5"):
+        next(results)
+    assert next(results, "ended") == "ended"
+    until(lambda: watch.active == 0)
+
+
+def test_a_failure_cancels_what_is_under_way() -> None:
+    cancelled: Channel[bool] = Channel(1)
+    parked = threading.Event()
+
+    def work(value: int) -> None:
+        if value == 0:
+            parked.wait(20)
+            raise ValueError("zero")
+        parked.set()
+        try:
+            penstock.sleep(20)
+        except Cancelled:
+            cancelled.send_nowait(True)
+            raise
+
+    with pytest.raises(ValueError, match="zero"):
+        list(pmap(work, range(2), limit=2))
+    assert cancelled.recv_nowait()
+
+
+def test_work_that_does_not_react_is_not_waited_for_long() -> None:
+    release = threading.Event()
+
+    def work(value: int) -> None:
+        if value == 0:
+            raise ValueError("zero")
+        release.wait(30)
+
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="zero"):
+        list(pmap(work, range(2), limit=2))
+    assert time.monotonic() - start < 10
+    release.set()
+
+
+def test_a_source_that_fails_half_way() -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise LookupError("no more")
+
+    for ordered in (True, False):
+        got = []
+        with pytest.raises(LookupError, match="no more"):
+            for value in pmap(double, items(), limit=3, ordered=ordered):
+                got.append(value)
+        assert sorted(got) == [0, 2, 4, 6, 8]
+
+
+def test_leaving_early_leaks_nothing() -> None:
+    for how in ("break", "with", "drop", "close"):
+        watch = Watch()
+        results = pmap(watch, watch.items(), limit=3)
+        run = results._run
+        if how == "break":
+            for value in results:
+                if value == 10:
+                    break
+            del results
+        elif how == "with":
+            with results:
+                next(results)
+        elif how == "drop":
+            next(results)
+            del results
+        else:
+            results.close()
+            results.close()
+        until(lambda run=run: run.at_work.count() == 0)
+        assert watch.active == 0
+
+
+def test_the_context_ends_it() -> None:
+    with pytest.raises(DeadlineExceeded), fail_after(0.05):
+        list(pmap(penstock.sleep, [20, 20], limit=2))
+    with cancel_scope() as context:
+        context.cancel()
+        list(pmap(double, range(3), limit=2))
+        raise AssertionError("not reached")
+    key = object()
+    with penstock.current().with_value(key, "inherited"):
+        assert list(pmap(lambda _: penstock.current().value(key), range(2), limit=2)) == ["inherited"] * 2
+
+
+def test_for_each() -> None:
+    seen: list[int] = []
+    for_each(seen.append, range(100), limit=4)
+    assert sorted(seen) == list(range(100))
+    with pytest.raises(ValueError, match="7"):
+        for_each(fail_on(7), range(100), limit=4)
+
+
+@pytest.mark.parametrize("function", [double, adouble])
+@pytest.mark.parametrize("source", [lambda: range(500), lambda: numbers(500)])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_apmap_mixes_colours(function: Any, source: Any, ordered: bool) -> None:
+    async def body() -> None:
+        got = [value async for value in apmap(function, source(), limit=4, ordered=ordered)]
+        assert (got if ordered else sorted(got)) == [2 * number for number in range(500)]
+        seen: list[int] = []
+
+        async def see(value: int) -> None:
+            seen.append(await adouble(value))
+
+        await afor_each(see, source(), limit=3)
+        assert len(seen) == 500
+
+    asyncio.run(body())
+
+
+def test_apmap_fails_and_cancels() -> None:
+    async def body() -> None:
+        events: list[str] = []
+
+        async def work(value: int) -> None:
+            if value == 0:
+                await asyncio.sleep(0.01)
+                raise ValueError("zero")
+            try:
+                await asyncio.sleep(20)
+            except BaseException as error:
+                events.append(type(error).__name__)
+                raise
+
+        with pytest.raises(ValueError, match="zero"):
+            async for _ in apmap(work, numbers(10), limit=3):
+                pass
+        assert events == ["CancelledError", "CancelledError"]
+        assert len(asyncio.all_tasks()) == 1
+        async with apmap(adouble, numbers(1000), limit=3) as results:
+            assert await anext(results) == 0
+        await asyncio.sleep(0.01)  # asyncio closes the abandoned generator in a task of its own.
+        assert len(asyncio.all_tasks()) == 1
+        with pytest.raises(DeadlineExceeded):
+            async with fail_after(0.02):
+                async for _ in apmap(asyncio.sleep, [20, 20], limit=2):
+                    pass
+        assert len(asyncio.all_tasks()) == 1
+        task = asyncio.create_task(afor_each(asyncio.sleep, [20, 20], limit=2))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(body())
+
+
+def test_apmap_is_lazy() -> None:
+    async def body() -> None:
+        watch = Watch()
+
+        async def items() -> AsyncIterator[int]:
+            for number in watch.items():
+                yield number
+
+        async def work(value: int) -> int:
+            await asyncio.sleep(0.001)
+            return value
+
+        async with apmap(work, items(), limit=2) as results:
+            for delivered in range(1, 50):
+                await anext(results)
+                assert watch.taken - delivered <= 4
+
+    asyncio.run(body())
+
+
+def executors() -> list[Any]:
+    return [
+        pytest.param(lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")), id="processes"),
+        pytest.param(lambda: ThreadPoolExecutor(2), id="threads"),
+    ]
+
+
+@pytest.mark.parametrize("make", executors())
+def test_on_an_executor(make: Any) -> None:
+    with make() as executor:
+        assert list(pmap(double, range(5000), on=executor)) == [2 * number for number in range(5000)]
+
+        async def body() -> None:
+            assert [value async for value in apmap(double, numbers(100), on=executor)] == [2 * n for n in range(100)]
+
+        asyncio.run(body())
+        with pytest.raises(ZeroDivisionError):
+            list(pmap(reciprocal, [1, 2, 0, 4], on=executor, limit=2))
+        assert next(pmap(double, iter(range(10**9)), on=executor)) == 0
+
+
+def reciprocal(value: int) -> float:
+    return 1 / value
+
+
+def die(_value: Any) -> None:
+    os._exit(3)
+
+
+def test_failures_of_the_executor_name_the_items() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        with pytest.raises(RuntimeError, match=r"ProcessPoolExecutor failed on the item <function .*lambda"):
+            list(pmap(double, [lambda: 0], on=executor))  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError, match="ProcessPoolExecutor failed on the item 'poison': BrokenProcessPool"):
+            list(pmap(die, ["poison"], on=executor))
+        with pytest.raises(RuntimeError, match="failed on the item 1: BrokenProcessPool"):
+            list(pmap(double, [1], on=executor))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="InterpreterPoolExecutor came with Python 3.14")
+def test_on_interpreters() -> None:
+    from concurrent.futures import InterpreterPoolExecutor
+
+    with InterpreterPoolExecutor(2) as executor:
+        assert list(pmap(abs, range(-200, 0), on=executor)) == list(range(200, 0, -1))
+
+
+def test_misuse() -> None:
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match="limit must be 1 or more"):
+            pmap(double, [], limit=wrong)
+        with pytest.raises(ValueError, match="ahead must be 1 or more"):
+            apmap(double, [], ahead=wrong)
+    with pytest.raises(TypeError, match="limit must be an integer"):
+        pmap(double, [], limit=1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be a function"):
+        pmap(3, [])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be an iterable"):
+        pmap(double, 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="use 'async for"):
+        pmap(adouble, [])
+    with pytest.raises(TypeError, match="use 'async for"):
+        pmap(double, numbers(3))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on= takes an executor"):
+        pmap(double, [], on="threads")  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as executor, pytest.raises(TypeError, match="no executor runs"):
+        apmap(adouble, [], on=executor)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="returned a coroutine"):
+        list(pmap(lambda value: adouble(value), [1]))  # noqa: PLW0108  that is the misuse
+
+
+def test_in_an_event_loop_it_says_what_to_use() -> None:
+    async def body() -> None:
+        with pytest.raises(RuntimeError, match="would block the event loop"):
+            list(pmap(time.sleep, [0.2], limit=1))
+
+    asyncio.run(body())
