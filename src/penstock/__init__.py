@@ -32,6 +32,7 @@ from penstock.group import Group, Task, go
 from penstock.patterns.bounded import afor_each, apmap, for_each, pmap
 from penstock.patterns.done import acall, afirst, call, first
 from penstock.patterns.fan import broadcast, fan_in, fan_out
+from penstock.patterns.sharding import ShardedMap
 from penstock.sync import Condition, Mutex, Once, RWMutex, Semaphore, WaitGroup, aonce_value, once_value
 from penstock.time import Ticker, Timer, after, asleep, sleep, tick
 
@@ -56,6 +57,7 @@ __all__ = [
     "Semaphore",
     "SendCase",
     "SendChannel",
+    "ShardedMap",
     "Task",
     "Ticker",
     "Timer",

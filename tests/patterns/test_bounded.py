@@ -227,9 +227,10 @@ def test_a_source_that_fails_half_way() -> None:
 
     for ordered in (True, False):
         got = []
+        results = pmap(double, items(), limit=3, ordered=ordered)
         with pytest.raises(LookupError, match="no more"):
-            for value in pmap(double, items(), limit=3, ordered=ordered):
-                got.append(value)
+            while True:
+                got.append(next(results))
         assert sorted(got) == [0, 2, 4, 6, 8]
 
 

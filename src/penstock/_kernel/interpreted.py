@@ -52,6 +52,9 @@ def atomic_cas(atomic: Atomic, expected: int, to: int) -> bool:
         return True
 
 
+guarded_cas = atomic_cas
+
+
 Lock = threading.RLock
 
 
@@ -121,6 +124,12 @@ def ring_take(ring: list[Any], at: int) -> Any:
 
 def ring_put(ring: list[Any], at: int, value: Any) -> None:
     ring[at] = value
+
+
+def shard_number(key: Any, shards: int) -> int:
+    """Which of the shards is the key's: of its hash, spread by Fibonacci hashing, the upper bits."""
+    spread = (hash(key) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    return ((spread >> 32) * shards) >> 32
 
 
 def select_function(like: Any, _body: object) -> Any:

@@ -228,6 +228,11 @@ class SemaphoreCore(Gate):
         """As `acquire`, on behalf of another operation."""
         self.enter(0, n, timeout, operation, instead, False)
 
+    def enter_in_thread_shielded(self, operation: str) -> Any:
+        """Acquire one whatever becomes of the context, in any thread: somebody at work releases it soon."""
+        if not self.try_enter(0, 1):
+            self.enter(0, 1, None, operation, "", True)
+
     def begin_acquire(self, n: int, timeout: float | None) -> Any:
         return self.begin_enter(0, n, timeout, "Semaphore.aacquire", False)
 

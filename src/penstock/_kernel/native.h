@@ -77,6 +77,13 @@ typedef char pk_lock;
 #define lock_drop(l) ((void)0)
 #endif
 
+/* An atomic that is only touched by threads with an attached thread state: with the GIL, they take turns. */
+#if PK_LOCKS
+#define guarded_cas(a, from, to) pk_swap_if(a, from, to)
+#else
+#define guarded_cas(a, from, to) ((a).value == (from) ? ((a).value = (to), 1) : 0)
+#endif
+
 /* ---- the clock: time.monotonic() without the float object ---- */
 
 static inline double monotonic(void) {
@@ -154,6 +161,13 @@ static inline uint32_t pk_random(void) {
 }
 static inline Py_ssize_t random_below(Py_ssize_t n) {
     return (Py_ssize_t)(((uint64_t)pk_random() * (uint64_t)n) >> 32);
+}
+
+/* Which of the shards is the key's: of its hash, spread by Fibonacci hashing (Knuth), the upper bits. */
+static inline Py_ssize_t shard_number(PyObject *key, Py_ssize_t shards) {
+    Py_hash_t hash = PyObject_Hash(key);
+    if (hash == -1) return -1;
+    return (Py_ssize_t)(((((uint64_t)hash * 0x9E3779B97F4A7C15u) >> 32) * (uint64_t)shards) >> 32);
 }
 
 /* A new, empty instance of a class, without calling its __init__. */

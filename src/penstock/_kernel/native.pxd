@@ -5,6 +5,7 @@ cdef extern from "native.h" nogil:
         pass
     int atomic_load "pk_load"(Atomic) noexcept
     bint atomic_cas "pk_swap_if"(Atomic, int, int) noexcept
+    bint guarded_cas(Atomic, int, int) noexcept
 
     ctypedef struct Lock "pk_lock":
         pass
@@ -26,6 +27,7 @@ cdef extern from "native.h":
     object ring_take(list, Py_ssize_t)
     void ring_put(list, Py_ssize_t, object) noexcept
     object new_instance(object)
+    Py_ssize_t shard_number(object, Py_ssize_t) except -1
 
     # The locks of several channels, each once, in the order of their addresses.
     ctypedef struct Locks "pk_locks":

@@ -61,7 +61,8 @@ class Runtime:
     def thread_waiter(self, operation: str, instead: str) -> Waiter:
         """A waiter for the calling thread.
 
-        RuntimeError, naming what to await `instead`, if the thread must not park, since it runs an event loop.
+        RuntimeError, naming what to await `instead`, if the thread must not park, since it runs an event loop. Where
+        that is empty the wait is a short one, which a loop bears.
         """
         raise NotImplementedError
 

@@ -201,7 +201,8 @@ class Real(Runtime):
         return monotonic()
 
     def thread_waiter(self, operation: str, instead: str) -> Waiter:
-        refuse_in_loop(operation, instead)
+        if instead:
+            refuse_in_loop(operation, instead)
         return ThreadWaiter()
 
     def task_waiter(self) -> Waiter:

@@ -1,0 +1,42 @@
+cimport cython
+from penstock._kernel.locks cimport SemaphoreCore
+from penstock._kernel.native cimport Atomic, atomic_load, guarded_cas, shard_number, thread_ident
+
+cdef enum:
+    FREE = 0
+    HELD = 1
+    CONTENDED = 2
+
+cdef object MISSING
+cdef dict WAITING
+
+@cython.final
+cdef class Shard:
+    cdef Atomic _state
+    cdef unsigned long holder
+    cdef bint calling
+    cdef Py_ssize_t contended
+    cdef dict items
+    cdef SemaphoreCore _wakes
+    cdef bint take(self, bint calling) except -1
+    cdef void drop(self) noexcept
+    @cython.locals(me="unsigned long")
+    cdef bint _wait(self) except -1
+    @cython.locals(holder="unsigned long", shard=Shard)
+    cdef bint _refuse_circle(self, unsigned long me) except -1
+
+cdef class ShardedMapCore:
+    cdef list _shards
+    cdef Py_ssize_t _size
+    cdef object __weakref__
+    cdef Shard _shard(self, object key)
+    @cython.locals(shard=Shard)
+    cpdef length(self)
+    @cython.locals(shard=Shard, taken=bint)
+    cpdef clear(self)
+    @cython.locals(shard=Shard)
+    cpdef parts(self)
+    @cython.locals(shard=Shard)
+    cpdef frozen_parts(self)
+    @cython.locals(shard=Shard)
+    cpdef counts(self)

@@ -1,0 +1,260 @@
+"""Shards: a hash map in parts, each a dictionary with a lock of its own.
+
+Invariants
+  M1. A key stands in the shard that its hash says, if anywhere, and that never changes.
+  M2. A shard's dictionary changes while its lock is held (`_state` is not FREE). A reader needs no lock: looking up,
+      and copying, is one step of the dictionary, with the GIL and free-threaded.
+  M3. It is a lock of threads, not a kernel lock: user code runs while it is held (`==` of keys, callbacks, finalizers
+      of what is replaced). Whoever waits for it parks; asyncio tasks too, since a holder is always at work in another
+      thread. `holder` is the thread that has it.
+  M4. A holder that comes again has been called back. During a callback, which is atomic, that is refused. Otherwise it
+      is a finalizer or `==`, called by the only step there is, and goes ahead.
+  M5. `_state` is CONTENDED while somebody is parked or about to be; who releases a contended lock wakes one, who tries
+      again. Whoever parks stands in WAITING, so that threads that wait for each other in a circle notice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from penstock._kernel import shadow as cython
+
+if not cython.compiled:
+    from penstock._kernel.interpreted import Atomic, atomic_load, guarded_cas, shard_number, thread_ident
+    from penstock._kernel.locks import SemaphoreCore
+
+    FREE, HELD, CONTENDED = 0, 1, 2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MANY = 1 << 30
+
+MISSING: Any = object()
+missing_mark = MISSING  # For the code above the kernel.
+
+WAITING: dict[int, Shard] = {}
+
+
+class Shard:
+    """One part of the map."""
+
+    __slots__ = ("_state", "_wakes", "calling", "contended", "holder", "items")
+
+    def __init__(self) -> None:
+        if not cython.compiled:
+            self._state = Atomic()
+        self.items: dict[Any, Any] = {}
+        self.holder = 0
+        self.calling = False
+        self.contended = 0
+        self._wakes = SemaphoreCore(MANY)
+        self._wakes.try_acquire(MANY)
+
+    def take(self, calling: bool) -> bool:
+        """Lock. False: this thread has it already, and goes ahead (M4)."""
+        if not guarded_cas(self._state, FREE, HELD):
+            if self.holder == thread_ident():
+                if self.calling:
+                    raise RuntimeError(
+                        "a callback of a ShardedMap uses its own shard of the map; let it use the value it is given"
+                    )
+                return False
+            self._wait()
+        self.holder = thread_ident()
+        self.calling = calling
+        return True
+
+    def drop(self) -> None:
+        self.holder = 0
+        self.calling = False
+        if not guarded_cas(self._state, HELD, FREE):
+            guarded_cas(self._state, CONTENDED, FREE)
+            self._wakes.release(1)
+
+    def _wait(self) -> bool:
+        me = thread_ident()
+        self.contended += 1
+        while True:
+            if guarded_cas(self._state, FREE, CONTENDED):
+                return True
+            if atomic_load(self._state) == CONTENDED or guarded_cas(self._state, HELD, CONTENDED):
+                WAITING[me] = self
+                try:
+                    self._refuse_circle(me)
+                    self._wakes.enter_in_thread_shielded("ShardedMap")
+                finally:
+                    del WAITING[me]
+
+    def _refuse_circle(self, me: int) -> bool:
+        """Threads that wait for each other's shards, each in a callback, would do so for ever."""
+        holder = self.holder
+        for _ in range(len(WAITING)):
+            shard = WAITING.get(holder)
+            if shard is None:
+                return True
+            holder = shard.holder
+            if holder == me:
+                raise RuntimeError(
+                    "callbacks of a ShardedMap wait for each other's shards; a callback should use no other key"
+                )
+        return True
+
+
+class ShardedMapCore:
+    """A mutable mapping in shards, without what `collections.abc` gives to it."""
+
+    __slots__ = ("__weakref__", "_shards", "_size")
+
+    def __init__(self, shards: int = 16) -> None:
+        if isinstance(shards, bool) or not isinstance(shards, int):
+            raise TypeError(f"the number of shards must be an integer, not {shards!r}")
+        if shards < 1:
+            raise ValueError(f"the number of shards must be 1 or more, not {shards}")
+        self._size = shards
+        self._shards = [Shard() for _ in range(shards)]
+
+    @cython.final
+    def _shard(self, key: Any) -> Shard:
+        return self._shards[shard_number(key, self._size)]
+
+    def __getitem__(self, key: Any) -> Any:
+        shard = self._shard(key)
+        value = shard.items.get(key, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value of `key`, or `default`."""
+        shard = self._shard(key)
+        return shard.items.get(key, default)
+
+    def __contains__(self, key: Any) -> bool:
+        shard = self._shard(key)
+        return key in shard.items
+
+    def __len__(self) -> int:
+        return self.length()
+
+    def length(self) -> int:
+        size = 0
+        for shard in self._shards:
+            size += len(shard.items)
+        return size
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        shard = self._shard(key)
+        taken = shard.take(False)
+        try:
+            shard.items[key] = value
+        finally:
+            if taken:
+                shard.drop()
+
+    def __delitem__(self, key: Any) -> None:
+        self.remove(key, MISSING)
+
+    def remove(self, key: Any, default: Any) -> Any:
+        """As `dict.pop`; KeyError if `default` is the mark."""
+        shard = self._shard(key)
+        taken = shard.take(False)
+        try:
+            return shard.items.pop(key) if default is MISSING else shard.items.pop(key, default)
+        finally:
+            if taken:
+                shard.drop()
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of `key`, which becomes `default` if there is none. Atomic."""
+        shard = self._shard(key)
+        taken = shard.take(False)
+        try:
+            return shard.items.setdefault(key, default)
+        finally:
+            if taken:
+                shard.drop()
+
+    def update_with(self, key: Any, function: Callable[[Any], Any], default: Any = MISSING) -> Any:
+        """Let `function(old)` be the value of `key`, atomically; returns it.
+
+        Where there is no value, `default` is the old one; without it, KeyError. If the function raises, nothing has
+        changed. Meanwhile changes of keys in the same shard wait; the function must not use the map itself: for keys of
+        its own shard that raises RuntimeError.
+        """
+        shard = self._shard(key)
+        taken = shard.take(True)
+        try:
+            old = shard.items.get(key, default)
+            if old is MISSING:
+                raise KeyError(key)
+            value = function(old)
+            shard.items[key] = value
+        finally:
+            if taken:
+                shard.drop()
+        return value  # `old` goes when the lock has gone.
+
+    def compute_if_absent(self, key: Any, factory: Callable[[], Any]) -> Any:
+        """The value of `key`, which becomes `factory()` if there is none: the factory is called once for each key.
+
+        If it raises, nothing has changed. The same holds for it as for the function of `update_with`.
+        """
+        shard = self._shard(key)
+        value = shard.items.get(key, MISSING)
+        if value is not MISSING:
+            return value
+        taken = shard.take(True)
+        try:
+            value = shard.items.get(key, MISSING)
+            if value is MISSING:
+                value = factory()
+                shard.items[key] = value
+        finally:
+            if taken:
+                shard.drop()
+        return value
+
+    def clear(self) -> None:
+        """Remove everything, shard by shard."""
+        for shard in self._shards:
+            taken = shard.take(False)
+            try:
+                dropped = shard.items.copy()
+                shard.items.clear()
+            finally:
+                if taken:
+                    shard.drop()
+            dropped = None  # noqa: F841  now, with the lock gone
+
+    def parts(self) -> Iterator[dict[Any, Any]]:
+        """A copy of each shard, made when it comes to it. No lock is held while it is used."""
+        all_items = []
+        for shard in self._shards:
+            all_items.append(shard.items)  # noqa: PERF401  a comprehension's variable has no C type
+        return map(dict.copy, all_items)
+
+    def frozen_parts(self) -> list[dict[Any, Any]]:
+        """Copies of all shards as of one instant."""
+        taken: list[Any] = []
+        copies = []
+        try:
+            for shard in self._shards:
+                if shard.take(True):
+                    taken.append(shard)
+            for shard in self._shards:
+                copies.append(shard.items.copy())  # noqa: PERF401  as in `parts`
+        finally:
+            for shard in taken:
+                shard.drop()
+        return copies
+
+    def counts(self) -> list[tuple[int, int]]:
+        """Of each shard: how many items it has, and how many operations had to wait for its lock."""
+        counts = []
+        for shard in self._shards:
+            counts.append((len(shard.items), shard.contended))  # noqa: PERF401
+        return counts
