@@ -38,7 +38,7 @@ cdef class SemaphoreCore(Gate):
     @cython.locals(amount=Py_ssize_t, scope=Scope)
     cdef bint acquire_now(self, object n) except -1
     cdef bint take_free(self, Py_ssize_t amount) noexcept
-    cpdef enter_in_thread_shielded(self, str operation)
+    cpdef bint enter_shielded(self, object timeout, str operation) except -1
     cpdef begin_acquire(self, object n, object timeout)
 
 cdef class RWMutexCore(Gate):

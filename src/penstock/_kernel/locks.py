@@ -228,10 +228,15 @@ class SemaphoreCore(Gate):
         """As `acquire`, on behalf of another operation."""
         self.enter(0, n, timeout, operation, instead, False)
 
-    def enter_in_thread_shielded(self, operation: str) -> Any:
-        """Acquire one whatever becomes of the context, in any thread: somebody at work releases it soon."""
-        if not self.try_enter(0, 1):
-            self.enter(0, 1, None, operation, "", True)
+    def enter_shielded(self, timeout: float | None, operation: str) -> bool:
+        """Acquire one, in any thread, whatever becomes of its context. False: not before the timeout."""
+        if self.try_enter(0, 1):
+            return True
+        try:
+            self.enter(0, 1, timeout, operation, "", True)
+        except TimeoutError:
+            return False
+        return True
 
     def begin_acquire(self, n: int, timeout: float | None) -> Any:
         return self.begin_enter(0, n, timeout, "Semaphore.aacquire", False)

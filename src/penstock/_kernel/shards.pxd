@@ -20,10 +20,10 @@ cdef class Shard:
     cdef SemaphoreCore _wakes
     cdef bint take(self, bint calling) except -1
     cdef void drop(self) noexcept
-    @cython.locals(me="unsigned long")
+    @cython.locals(me="unsigned long", suspected=bint, circle=bint)
     cdef bint _wait(self) except -1
     @cython.locals(holder="unsigned long", shard=Shard)
-    cdef bint _refuse_circle(self, unsigned long me) except -1
+    cdef bint _in_circle(self, unsigned long me) except -1
 
 cdef class ShardedMapCore:
     cdef list _shards

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MANY = 1 << 30
+SUSPICION = 0.02  # Seconds after which what looks like a circle is looked at again.
 
 MISSING: Any = object()
 missing_mark = MISSING  # For the code above the kernel.
@@ -78,30 +79,36 @@ class Shard:
     def _wait(self) -> bool:
         me = thread_ident()
         self.contended += 1
+        suspected = False
         while True:
             if guarded_cas(self._state, FREE, CONTENDED):
                 return True
             if atomic_load(self._state) == CONTENDED or guarded_cas(self._state, HELD, CONTENDED):
                 WAITING[me] = self
                 try:
-                    self._refuse_circle(me)
-                    self._wakes.enter_in_thread_shielded("ShardedMap")
+                    # What is seen of other threads may be out of date; a circle that is one is still there later.
+                    circle = self._in_circle(me)
+                    if circle and suspected:
+                        raise RuntimeError(
+                            "callbacks of a ShardedMap wait for each other's shards; a callback should use no other key"
+                        )
+                    suspected = circle and not self._wakes.enter_shielded(SUSPICION, "ShardedMap")
+                    if not circle:
+                        self._wakes.enter_shielded(None, "ShardedMap")
                 finally:
                     del WAITING[me]
 
-    def _refuse_circle(self, me: int) -> bool:
-        """Threads that wait for each other's shards, each in a callback, would do so for ever."""
+    def _in_circle(self, me: int) -> bool:
+        """Do threads wait for each other's shards, each in a callback, as they would for ever?"""
         holder = self.holder
         for _ in range(len(WAITING)):
             shard = WAITING.get(holder)
             if shard is None:
-                return True
+                return False
             holder = shard.holder
             if holder == me:
-                raise RuntimeError(
-                    "callbacks of a ShardedMap wait for each other's shards; a callback should use no other key"
-                )
-        return True
+                return True
+        return False
 
 
 class ShardedMapCore:
@@ -163,10 +170,13 @@ class ShardedMapCore:
         shard = self._shard(key)
         taken = shard.take(False)
         try:
-            return shard.items.pop(key) if default is MISSING else shard.items.pop(key, default)
+            value = shard.items.pop(key, default)
         finally:
             if taken:
                 shard.drop()
+        if value is MISSING:
+            raise KeyError(key)
+        return value
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """The value of `key`, which becomes `default` if there is none. Atomic."""
@@ -246,7 +256,7 @@ class ShardedMapCore:
                 if shard.take(True):
                     taken.append(shard)
             for shard in self._shards:
-                copies.append(shard.items.copy())  # noqa: PERF401  as in `parts`
+                copies.append(shard.items.copy())  # noqa: PERF401
         finally:
             for shard in taken:
                 shard.drop()
