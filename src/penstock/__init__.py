@@ -29,6 +29,7 @@ from penstock.channel import (
 from penstock.context import Context, cancel_scope, current, fail_after, move_on_after
 from penstock.errors import Cancelled, ChannelClosed, DeadlineExceeded, OutOfCapacity, WouldBlock
 from penstock.group import Group, Task, go
+from penstock.patterns.backpressure import AIMD, Gradient2, Permit, PressureGauge, Vegas
 from penstock.patterns.bounded import afor_each, apmap, for_each, pmap
 from penstock.patterns.done import acall, afirst, call, first
 from penstock.patterns.fan import broadcast, fan_in, fan_out
@@ -39,6 +40,7 @@ from penstock.time import Ticker, Timer, after, asleep, sleep, tick
 __version__ = "0.1.0"
 
 __all__ = [
+    "AIMD",
     "COMPILED",
     "Cancelled",
     "Channel",
@@ -47,10 +49,13 @@ __all__ = [
     "Condition",
     "Context",
     "DeadlineExceeded",
+    "Gradient2",
     "Group",
     "Mutex",
     "Once",
     "OutOfCapacity",
+    "Permit",
+    "PressureGauge",
     "RWMutex",
     "RecvChannel",
     "Selected",
@@ -61,6 +66,7 @@ __all__ = [
     "Task",
     "Ticker",
     "Timer",
+    "Vegas",
     "WaitGroup",
     "WouldBlock",
     "acall",

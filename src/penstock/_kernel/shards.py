@@ -256,7 +256,7 @@ class ShardedMapCore:
                 if shard.take(True):
                     taken.append(shard)
             for shard in self._shards:
-                copies.append(shard.items.copy())  # noqa: PERF401
+                copies.append(shard.items.copy())
         finally:
             for shard in taken:
                 shard.drop()

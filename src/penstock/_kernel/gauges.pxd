@@ -1,0 +1,53 @@
+cimport cython
+from penstock._kernel.locks cimport Gate
+from penstock._kernel.loops cimport TaskWaiter
+from penstock._kernel.native cimport Atomic, Lock, atomic_load, guarded_cas, lock_drop, lock_take
+from penstock._kernel.operations cimport deadline_after, park
+from penstock._kernel.scopes cimport check_ambient
+from penstock._kernel.seam cimport SEAM, Runtime, Seam
+from penstock._kernel.waiters cimport Node, Queue, Source, Waiter, chained, new_node, wake_all
+
+cdef enum:
+    OPEN = 0
+    SETTLED = 1
+
+cdef int ADMITTED
+cdef int FULL
+
+cdef class GaugeCore(Gate):
+    cdef Py_ssize_t _limit
+    cdef Py_ssize_t _in_flight
+    cdef Py_ssize_t _admitted
+    cdef Py_ssize_t _queue_size
+    @cython.locals(admitted=bint)
+    cpdef bint admit_now(self)
+    @cython.locals(turned_out=Node, outcome=int, queued=Py_ssize_t)
+    cdef int _join(self, Node node) except -2
+    @cython.locals(node=Node)
+    cdef Node _last_below(self, int priority)
+    @cython.locals(later=Node)
+    cdef bint _stand(self, Node node, bint newest_first)
+    @cython.locals(waiter=Waiter, node=Node, deadline=double, outcome=int)
+    cpdef int join_in_thread(self, int priority, object timeout) except -1
+    @cython.locals(waiter=TaskWaiter, node=Node, deadline=double, outcome=int)
+    cpdef object begin_join(self, int priority, object timeout)
+    @cython.locals(node=Node)
+    cpdef int finish_join(self, TaskWaiter waiter) except -1
+    @cython.locals(chain=Waiter)
+    cpdef leave(self)
+    @cython.locals(chain=Waiter)
+    cpdef set_limit(self, Py_ssize_t limit)
+    cpdef run_now(self, object function, tuple args)
+
+@cython.final
+cdef class Tally:
+    cdef Lock _lock
+    cdef long long _value
+    cpdef add(self, long long n=*)
+
+cdef class PermitCore:
+    cdef Atomic _state
+    cdef readonly object gauge
+    cdef readonly double since
+    cdef object __weakref__
+    cpdef bint settle(self)

@@ -1,0 +1,253 @@
+"""The gauge: admission to work of limited capacity, with a short queue that is ordered by priority.
+
+Invariants (guarded by the gauge's lock)
+  G1. `in_flight` is how many have been admitted and have not left. Nobody is admitted while it is `limit` or more; it
+      may be more after the limit has been lowered.
+  G2. At most `_queue_size` nodes queue that can still fire, higher priorities (`node.kind`) first; of one priority the
+      oldest first, or, from the moment that the queue is more than half full, the newest.
+  G3. A node that fires with `ok` has been admitted; without, it was turned out by one of higher priority.
+  G4. A permit is settled once: its state leaves OPEN by compare-and-swap.
+"""
+
+from __future__ import annotations
+
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from penstock._kernel import shadow as cython
+
+if not cython.compiled:
+    from penstock._kernel.interpreted import Atomic, Lock, atomic_load, guarded_cas, lock_drop, lock_take
+    from penstock._kernel.locks import Gate
+    from penstock._kernel.loops import TaskWaiter
+    from penstock._kernel.operations import deadline_after, park
+    from penstock._kernel.scopes import check_ambient
+    from penstock._kernel.seam import SEAM
+    from penstock._kernel.waiters import Node, Waiter, chained, new_node, wake_all
+
+    OPEN, SETTLED = 0, 1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ADMITTED, FULL = 1, 0
+admitted_mark, full_mark = ADMITTED, FULL  # For the code above the kernel.
+
+
+class GaugeCore(Gate):
+    """How much is in flight, and who waits to be."""
+
+    __slots__ = ("_admitted", "_in_flight", "_limit", "_queue_size")
+
+    def __init__(self, limit: int, queue_size: int) -> None:
+        Gate.__init__(self)
+        self._limit = limit
+        self._queue_size = queue_size
+        self._in_flight = 0
+        self._admitted = 0
+
+    def _admits(self, kind: int, amount: int) -> bool:
+        return self._in_flight < self._limit
+
+    def _admit(self, kind: int, amount: int) -> None:
+        self._in_flight += 1
+        self._admitted += 1
+
+    def _readmit(self, kind: int, amount: int) -> None:
+        self._in_flight -= 1
+        self._admitted -= 1
+
+    def _settle(self) -> Waiter | None:
+        first: Waiter | None = None
+        last: Waiter | None = None
+        while self._in_flight < self._limit:
+            node = self._queue.fire_next()
+            if node is None:
+                break
+            node.ok = True
+            self._in_flight += 1
+            self._admitted += 1
+            first = chained(first, last, node.waiter)
+            last = node.waiter
+        return first
+
+    def take_back(self, node: Node) -> bool:
+        if not node.ok:
+            return True
+        return Gate.take_back(self, node)
+
+    def admit_now(self) -> bool:
+        """Admit one if there is room and nobody queues."""
+        admitted = False
+        lock_take(self._lock)
+        if self._queue.first is None and self._in_flight < self._limit:
+            self._in_flight += 1
+            self._admitted += 1
+            admitted = True
+        lock_drop(self._lock)
+        return admitted or (self._queue.first is not None and self.try_enter(0, 1))
+
+    def _join(self, node: Node) -> int:
+        """Admit, queue (-1) or refuse `node`."""
+        turned_out = None
+        outcome = -1
+        lock_take(self._lock)
+        try:
+            if self._queue.next_waiting() is None and self._in_flight < self._limit:
+                self._in_flight += 1
+                self._admitted += 1
+                outcome = ADMITTED
+            else:
+                queued = self._queue.count()
+                if queued >= self._queue_size:
+                    turned_out = self._last_below(node.kind)
+                    if turned_out is not None:
+                        self._queue.remove(turned_out)
+                        if not turned_out.fire():
+                            turned_out = None  # It gave up in this instant.
+                if queued < self._queue_size or turned_out is not None:
+                    self._stand(node, newest_first=2 * queued > self._queue_size)
+                else:
+                    outcome = FULL
+        finally:
+            lock_drop(self._lock)
+        if turned_out is not None:
+            wake_all(turned_out.waiter)
+        return outcome
+
+    def _last_below(self, priority: int) -> Node | None:
+        """The last in the queue, if its priority is lower."""
+        node = self._queue.last
+        while node is not None and not node.waiting():
+            node = node.previous
+        return node if node is not None and node.kind < priority else None
+
+    def _stand(self, node: Node, newest_first: bool) -> bool:
+        later = self._queue.first
+        while later is not None and (later.kind > node.kind or (later.kind == node.kind and not newest_first)):
+            later = later.next
+        if later is None:
+            self._queue.append(node)
+        else:
+            self._queue.insert_before(node, later)
+        return True
+
+    def join_in_thread(self, priority: int, timeout: float | None) -> int:
+        """ADMITTED; FULL if there is no room, or if one of higher priority took it. Parks in the queue."""
+        check_ambient()
+        deadline = deadline_after(timeout)
+        waiter = SEAM.runtime.thread_waiter("PressureGauge.acquire", "PressureGauge.aacquire")
+        node = new_node(waiter, self, priority, None)
+        outcome = self._join(node)
+        if outcome >= 0:
+            waiter.discard_nodes(node)
+            return outcome
+        node = park(waiter, deadline, "PressureGauge.acquire")
+        return ADMITTED if node.ok else FULL
+
+    def begin_join(self, priority: int, timeout: float | None) -> Any:
+        """As `join_in_thread` for an asyncio task, or a waiter to await and give to `finish_join`."""
+        check_ambient()
+        deadline = deadline_after(timeout)
+        waiter = SEAM.runtime.task_waiter()
+        node = new_node(waiter, self, priority, None)
+        outcome = self._join(node)
+        if outcome >= 0:
+            waiter.discard_nodes(node)
+            return outcome
+        waiter.prepare(deadline, "PressureGauge.aacquire", False)
+        return waiter
+
+    def finish_join(self, waiter: TaskWaiter) -> int:
+        node = waiter.settled()
+        return ADMITTED if node.ok else FULL
+
+    def leave(self) -> Any:
+        chain = None
+        lock_take(self._lock)
+        self._in_flight -= 1
+        if self._queue.first is not None:
+            chain = self._settle()
+        lock_drop(self._lock)
+        if chain is not None:
+            wake_all(chain)
+
+    def set_limit(self, limit: int) -> None:
+        chain = None
+        lock_take(self._lock)
+        self._limit = limit
+        if self._queue.first is not None:
+            chain = self._settle()
+        lock_drop(self._lock)
+        if chain is not None:
+            wake_all(chain)
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight now."""
+        return self._limit
+
+    @property
+    def in_flight(self) -> int:
+        """How many are."""
+        return self._in_flight
+
+    @property
+    def admitted(self) -> int:
+        """How many have been admitted."""
+        return self._admitted
+
+    def run_now(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """`function(*args)` as one in flight, which has been admitted."""
+        try:
+            result = function(*args)
+        finally:
+            self.leave()
+        if type(result) is CoroutineType:
+            result.close()
+            raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
+        return result
+
+
+class Tally:
+    """A number that many threads add to."""
+
+    __slots__ = ("_lock", "_value")
+
+    def __init__(self) -> None:
+        if not cython.compiled:
+            self._lock = Lock()
+            self._value = 0
+
+    def add(self, n: int = 1) -> None:
+        lock_take(self._lock)
+        self._value += n
+        lock_drop(self._lock)
+
+    @property
+    def value(self) -> int:
+        return self._value
+
+
+class PermitCore:
+    """The right to be in flight."""
+
+    __slots__ = ("__weakref__", "_state", "gauge", "since")
+
+    def __init__(self, gauge: Any, since: float) -> None:
+        if not cython.compiled:
+            self._state = Atomic()
+        self.gauge = gauge
+        self.since = since
+
+    def settle(self) -> bool:
+        """True for the one call that settles it."""
+        return bool(guarded_cas(self._state, OPEN, SETTLED))
+
+    @property
+    def released(self) -> bool:
+        """Has it been released, with whatever outcome?"""
+        return atomic_load(self._state) != OPEN

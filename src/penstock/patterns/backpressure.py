@@ -1,0 +1,303 @@
+"""Backpressure: admit what there is capacity for, let a little wait a little, and reject the rest at once.
+
+A server without a limit accepts everything, and under overload finishes nothing in time. A gauge bounds what is in
+flight, by a number or by a limit that finds itself, so that what is accepted is served as fast as without the load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
+
+from penstock._kernel.gauges import GaugeCore, PermitCore, Tally, admitted_mark
+from penstock._kernel.loops import TaskWaiter
+from penstock.context import current
+from penstock.errors import OutOfCapacity
+from penstock.group import is_async
+from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Vegas, Window
+from penstock.sync import Mutex
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+__all__ = ["AIMD", "GaugeStatistics", "Gradient2", "Permit", "PressureGauge", "Vegas"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+WINDOW_SAMPLES = 10
+WINDOW_SECONDS = 0.02
+"""An adaptive limit is reckoned after at least so many successes and so many seconds."""
+
+
+@dataclass(frozen=True)
+class GaugeStatistics:
+    """A gauge at one time, and what it did since it was made."""
+
+    limit: int
+    """How many may be in flight."""
+    in_flight: int
+    """How many are."""
+    queued: int
+    """How many wait."""
+    admitted: int
+    """How many were admitted by `acquire`, `aacquire`, `try_acquire`, `do` and `ado`."""
+    rejected_full: int
+    """How many were rejected at once, or turned out of the queue by a higher priority."""
+    rejected_waited: int
+    """How many were rejected after they had waited for `max_wait` in vain."""
+    dropped: int
+    """How many permits were released by `drop`."""
+    queue_wait: float
+    """Seconds spent in the queue, by all who were admitted from it, together."""
+
+    @property
+    def rejected(self) -> int:
+        """How many were rejected."""
+        return self.rejected_full + self.rejected_waited
+
+
+@final
+class Permit(PermitCore):
+    """The right to be in flight. It is released once, by the method that tells what became of the work.
+
+    In `with`, and `async with`: a success, or ignored if the block raises.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        gauge: PressureGauge
+        since: float
+
+    def release(self) -> None:
+        """The work succeeded: its duration counts."""
+        self._settle()
+        self.gauge._ended(self.since)
+
+    def drop(self) -> None:
+        """The work failed for overload, of this or of what it depends on: the limit should shrink."""
+        self._settle()
+        self.gauge._ended(None)
+
+    def ignore(self) -> None:
+        """The work says nothing of the load: it failed for another reason, or was cut short."""
+        self._settle()
+        self.gauge.leave()
+
+    def _settle(self) -> None:
+        if not self.settle():
+            raise RuntimeError("this permit has been released; acquire another for each piece of work")
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.released:
+            return  # Inside, by hand, with another outcome.
+        if error is None:
+            self.release()
+        else:
+            self.ignore()
+
+    async def __aenter__(self) -> Permit:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __repr__(self) -> str:
+        return f"<Permit {'released' if self.released else 'held'} of {self.gauge!r}>"
+
+
+@final
+class PressureGauge(GaugeCore):
+    """Bounds how much work is in flight, and rejects with `OutOfCapacity` what does not fit.
+
+    `limit` is a number, or an adaptive limit: `AIMD()`, `Vegas()`, `Gradient2()`. Up to `queue` may wait for a place,
+    for `max_wait` seconds at most; higher priorities first, then in the order of arrival, or, while the queue is more
+    than half full, the newest first, since those still have the time to be served. Work for threads and asyncio tasks,
+    in any mix; all of it is thread-safe.
+    """
+
+    __slots__ = ("_adaptive", "_counts", "_max_wait", "_sampling", "_window")
+
+    def __init__(self, limit: int | AdaptiveLimit, queue: int = 0, max_wait: float | None = None) -> None:
+        if isinstance(limit, int) and not isinstance(limit, bool):
+            if limit < 1:
+                raise ValueError(f"a gauge's limit must be 1 or more, not {limit}: nothing could ever run")
+            first = limit
+            self._adaptive: AdaptiveLimit | None = None
+        elif callable(getattr(limit, "update", None)):
+            self._adaptive = limit  # type: ignore[assignment]
+            first = limit.initial  # type: ignore[union-attr]
+        else:
+            raise TypeError(f"a gauge's limit must be an integer or an adaptive limit, not {limit!r}")
+        if isinstance(queue, bool) or not isinstance(queue, int):
+            raise TypeError(f"a gauge's queue must be an integer, not {queue!r}")
+        if queue < 0:
+            raise ValueError(f"a gauge's queue must be 0 or more, not {queue}")
+        if max_wait is not None and not max_wait > 0:
+            raise ValueError(f"max_wait must be more than 0 seconds, not {max_wait}; without a queue nobody waits")
+        super().__init__(first, queue)
+        self._max_wait = max_wait
+        self._counts = _Counts()
+        self._sampling = Mutex()
+        self._window = _Sampler()
+
+    # Acquiring
+
+    def try_acquire(self) -> Permit | None:
+        """A permit, if there is room and nobody waits; None otherwise. Does not look at the context."""
+        if self.admit_now():
+            return Permit(self, 0.0 if self._adaptive is None else monotonic())
+        self._counts.full.add()
+        return None
+
+    def acquire(self, priority: int = 0) -> Permit:
+        """A permit; waits in the queue if there is one, those with a higher priority first.
+
+        Raises `OutOfCapacity` if the queue is full, if one of higher priority takes the place in it, or after
+        `max_wait` seconds; `Cancelled` if the ambient context ends.
+        """
+        since = monotonic()
+        current().check()
+        try:
+            admitted = self.admit_now() or self.join_in_thread(priority, self._max_wait) == admitted_mark
+        except TimeoutError:
+            raise self._waited() from None
+        return self._permit(admitted, since)
+
+    async def aacquire(self, priority: int = 0) -> Permit:
+        """As `acquire`, for an asyncio task to await."""
+        since = monotonic()
+        current().check()
+        if self.admit_now():
+            return self._permit(True, since)
+        try:
+            outcome = self.begin_join(priority, self._max_wait)
+            if type(outcome) is TaskWaiter:
+                try:
+                    await outcome.future
+                except BaseException as error:  # noqa: BLE001  raised again, unless it has been admitted for good
+                    outcome.interrupted(error)
+                outcome = self.finish_join(outcome)
+        except TimeoutError:
+            raise self._waited() from None
+        return self._permit(outcome == admitted_mark, since)
+
+    def _permit(self, admitted: bool, since: float) -> Permit:
+        if not admitted:
+            self._counts.full.add()
+            raise OutOfCapacity(f"{self.in_flight} of {self.limit} are in flight, and no more may wait")
+        now = monotonic()
+        self._counts.wait(now - since)
+        return Permit(self, now)
+
+    def _waited(self) -> OutOfCapacity:
+        self._counts.waited.add()
+        return OutOfCapacity(f"there was no place for {self._max_wait} seconds")
+
+    # Working
+
+    def do(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run `function(*args)` as one in flight. As `acquire`; a success, or ignored if it raises."""
+        if self._adaptive is None and self.admit_now():
+            return self.run_now(function, args)  # type: ignore[no-any-return]
+        if is_async(function):
+            raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
+        with self.acquire():
+            return function(*args)
+
+    async def ado(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """As `do`, for an async function."""
+        with await self.aacquire():
+            return await function(*args)
+
+    # Learning
+
+    def _ended(self, since: float | None) -> None:
+        adaptive = self._adaptive
+        if since is None:
+            self._counts.dropped.add()
+        if adaptive is not None and self._sampling.try_acquire():  # Who comes meanwhile is not sampled.
+            try:
+                now = monotonic()
+                window = self._window.sample(now, None if since is None else now - since, self.in_flight)
+                if window is not None:
+                    self.set_limit(max(1, adaptive.update(window, self.limit)))
+            finally:
+                self._sampling.release()
+        self.leave()
+
+    def statistics(self) -> GaugeStatistics:
+        """The gauge now, and what it did so far."""
+        counts = self._counts
+        return GaugeStatistics(
+            limit=self.limit,
+            in_flight=self.in_flight,
+            queued=self.waiting(),
+            admitted=self.admitted,
+            rejected_full=counts.full.value,
+            rejected_waited=counts.waited.value,
+            dropped=counts.dropped.value,
+            queue_wait=counts.queue_wait,
+        )
+
+    def __repr__(self) -> str:
+        return f"<PressureGauge {self.in_flight} of {self.limit} in flight at {id(self):#x}>"
+
+
+class _Counts:
+    """What happened, besides admission."""
+
+    def __init__(self) -> None:
+        self.full = Tally()
+        self.waited = Tally()
+        self.dropped = Tally()
+        self._microseconds = Tally()
+
+    def wait(self, seconds: float) -> None:
+        self._microseconds.add(int(seconds * 1e6))
+
+    @property
+    def queue_wait(self) -> float:
+        return self._microseconds.value / 1e6
+
+
+class _Sampler:
+    """Successes and drops since the limit was reckoned last. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._begin(monotonic())
+
+    def _begin(self, now: float) -> None:
+        self._since = now
+        self._number = 0
+        self._seconds = 0.0
+        self._least = float("inf")
+        self._in_flight = 0
+        self._dropped = False
+
+    def sample(self, now: float, seconds: float | None, in_flight: int) -> Window | None:
+        """One more; the window, if it is complete."""
+        self._in_flight = max(self._in_flight, in_flight)
+        if seconds is None:
+            self._dropped = True
+        else:
+            self._number += 1
+            self._seconds += seconds
+            self._least = min(self._least, seconds)
+        enough = self._number >= WINDOW_SAMPLES and now - self._since >= WINDOW_SECONDS
+        if not enough and not self._dropped:
+            return None
+        mean = self._seconds / self._number if self._number else 0.0
+        window = Window(mean, self._least, self._in_flight, self._dropped)
+        self._begin(now)
+        return window

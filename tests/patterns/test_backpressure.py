@@ -1,0 +1,354 @@
+"""Backpressure: `PressureGauge`, permits, adaptive limits (contract, section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from colours import COLOURS
+
+from penstock import (
+    AIMD,
+    Cancelled,
+    Channel,
+    DeadlineExceeded,
+    Gradient2,
+    OutOfCapacity,
+    PressureGauge,
+    Vegas,
+    cancel_scope,
+    fail_after,
+    move_on_after,
+)
+from penstock.patterns.limits import Window
+
+colours = pytest.mark.parametrize("colour", COLOURS, ids=lambda colour: colour.name)
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "never came true"
+        time.sleep(0.001)
+
+
+@colours
+def test_what_does_not_fit_is_rejected_at_once(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        gauge = PressureGauge(2)
+        first = await ops.call(gauge, "acquire")
+        second = gauge.try_acquire()
+        assert second is not None
+        assert gauge.try_acquire() is None
+        with pytest.raises(OutOfCapacity, match="2 of 2 are in flight"):
+            await ops.call(gauge, "acquire")
+        first.release()
+        with await ops.call(gauge, "acquire"):
+            assert gauge.in_flight == 2
+        second.drop()
+        statistics = gauge.statistics()
+        assert (statistics.in_flight, statistics.admitted, statistics.rejected, statistics.dropped) == (0, 3, 2, 1)
+
+    colour.run(body)
+
+
+@colours
+def test_a_few_wait_in_order(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        gauge = PressureGauge(1, queue=4)
+        order: list[str] = []
+        held = await ops.call(gauge, "acquire")
+
+        async def wait(name: str, priority: int) -> None:
+            permit = await ops.call(gauge, "acquire", priority)
+            order.append(name)
+            permit.release()
+
+        waiting = []
+        for name, priority in (("a", 0), ("b", 0), ("urgent", 5)):
+            waiting.append(ops.spawn(wait, name, priority))
+            for _ in range(1000):
+                if gauge.statistics().queued == len(waiting):
+                    break
+                await ops.pause()
+        assert gauge.try_acquire() is None
+        held.release()
+        for one in waiting:
+            await one.outcome()
+        assert order == ["urgent", "a", "b"]
+        assert gauge.statistics().queue_wait > 0
+
+    colour.run(body)
+
+
+@colours
+def test_the_newest_first_while_the_queue_is_long(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        gauge = PressureGauge(1, queue=4)
+        order: list[int] = []
+        held = await ops.call(gauge, "acquire")
+
+        async def wait(number: int) -> None:
+            permit = await ops.call(gauge, "acquire")
+            order.append(number)
+            permit.release()
+
+        waiting = []
+        for number in range(4):
+            waiting.append(ops.spawn(wait, number))
+            for _ in range(1000):
+                if gauge.statistics().queued == len(waiting):
+                    break
+                await ops.pause()
+        with pytest.raises(OutOfCapacity):
+            await ops.call(gauge, "acquire")
+        held.release()
+        for one in waiting:
+            await one.outcome()
+        assert order == [3, 0, 1, 2]
+
+    colour.run(body)
+
+
+@colours
+def test_a_higher_priority_turns_out_a_lower_one(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        gauge = PressureGauge(1, queue=1)
+        held = await ops.call(gauge, "acquire")
+
+        async def wait(priority: int) -> str:
+            try:
+                permit = await ops.call(gauge, "acquire", priority)
+            except OutOfCapacity:
+                return "rejected"
+            permit.release()
+            return "admitted"
+
+        low = ops.spawn(wait, 0)
+        for _ in range(1000):
+            if gauge.statistics().queued:
+                break
+            await ops.pause()
+        high = ops.spawn(wait, 1)
+        assert await low.outcome() == "rejected"
+        held.release()
+        assert await high.outcome() == "admitted"
+        assert gauge.in_flight == 0
+
+    colour.run(body)
+
+
+@colours
+def test_max_wait_and_the_context(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        gauge = PressureGauge(1, queue=1, max_wait=0.01)
+        permit = await ops.call(gauge, "acquire")
+        with pytest.raises(OutOfCapacity, match=r"no place for 0\.01 seconds"):
+            await ops.call(gauge, "acquire")
+        assert gauge.statistics().rejected_waited == 1
+        patient = PressureGauge(1, queue=1)
+        held = await ops.call(patient, "acquire")
+        with pytest.raises(DeadlineExceeded):
+            async with ops.inside(fail_after(0.01)):
+                await ops.call(patient, "acquire")
+        assert patient.statistics().queued == 0
+        with cancel_scope() as context:
+            context.cancel()
+            with pytest.raises(Cancelled):
+                await ops.call(patient, "acquire")
+            assert patient.try_acquire() is None
+        held.ignore()
+        permit.ignore()
+        assert patient.in_flight == gauge.in_flight == 0
+
+    colour.run(body)
+
+
+def test_do() -> None:
+    gauge = PressureGauge(1)
+    assert gauge.do(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        gauge.do(divmod, 7, 0)
+    with pytest.raises(OutOfCapacity):
+        gauge.do(lambda: gauge.do(int))
+    assert gauge.in_flight == 0
+
+    async def work(value: int) -> int:
+        await asyncio.sleep(0)
+        return value
+
+    async def body() -> None:
+        assert await gauge.ado(work, 3) == 3
+        with pytest.raises(TypeError, match=r"use 'await gauge\.ado"):
+            gauge.do(work, 3)
+
+    asyncio.run(body())
+    assert gauge.in_flight == 0
+
+
+def test_a_permit_is_released_once() -> None:
+    gauge = PressureGauge(1)
+    permit = gauge.try_acquire()
+    assert permit is not None
+    permit.release()
+    for again in (permit.release, permit.drop, permit.ignore):
+        with pytest.raises(RuntimeError, match="has been released"):
+            again()
+    assert gauge.in_flight == 0
+    with gauge.acquire() as permit:
+        permit.drop()
+    assert gauge.statistics().dropped == 1
+    with pytest.raises(KeyError), gauge.acquire() as permit:
+        raise KeyError
+    assert permit.released
+    assert gauge.in_flight == 0
+
+
+def test_many_threads_release_one_permit() -> None:
+    gauge = PressureGauge(5)
+    for _ in range(50):
+        permit = gauge.try_acquire()
+        assert permit is not None
+        outcomes: Channel[bool] = Channel(4)
+        barrier = threading.Barrier(4)
+
+        def release(permit: Any = permit, barrier: Any = barrier, outcomes: Any = outcomes) -> None:
+            barrier.wait(10)
+            try:
+                permit.release()
+            except RuntimeError:
+                outcomes.send(False)
+            else:
+                outcomes.send(True)
+
+        threads = [threading.Thread(target=release) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert sum(outcomes.recv() for _ in range(4)) == 1
+        assert gauge.in_flight == 0
+
+
+def test_storm() -> None:
+    """Never more in flight than the limit, and in the end nobody."""
+    gauge = PressureGauge(3, queue=4, max_wait=0.002)
+    active: list[int] = []
+    most = 0
+
+    def work(seed: int) -> None:
+        nonlocal most
+        for turn in range(300):
+            try:
+                with move_on_after(0.001 * ((seed + turn) % 4)), gauge.acquire(turn % 3) as permit:
+                    active.append(1)
+                    most = max(most, len(active))
+                    active.pop()
+                    if turn % 7 == 0:
+                        permit.drop()
+            except OutOfCapacity:
+                pass
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    statistics = gauge.statistics()
+    assert most <= 3
+    assert (statistics.in_flight, statistics.queued) == (0, 0)
+    assert statistics.admitted + statistics.rejected <= 2400
+
+
+def served(algorithm: Any, capacity: int, windows: int, base: float = 0.01, demand: int = 10_000) -> list[int]:
+    """A server that serves `capacity` at once in `base` seconds each; what is more than that queues in it."""
+    limit = algorithm.initial
+    limits = []
+    for _ in range(windows):
+        in_flight = min(limit, demand)
+        seconds = base * max(1.0, in_flight / capacity)
+        limit = algorithm.update(Window(seconds, seconds, in_flight, False), limit)
+        limits.append(limit)
+    return limits
+
+
+@pytest.mark.parametrize("make", [Vegas, Gradient2])
+@pytest.mark.parametrize("capacity", [10, 60, 200])
+def test_adaptive_limits_find_the_capacity(make: Any, capacity: int) -> None:
+    limits = served(make(), capacity, 2000)
+    settled = sorted(limits[500:])
+    assert capacity * 0.8 <= settled[len(settled) // 2] <= capacity * 2 + 10
+
+
+@pytest.mark.parametrize("make", [AIMD, Vegas, Gradient2])
+def test_the_limit_does_not_grow_without_demand(make: Any) -> None:
+    """Known of Gradient2: endless growth while the gradient is steady."""
+    assert max(served(make(), 1000, 3000, demand=15)) <= 40
+
+
+@pytest.mark.parametrize("make", [Vegas, Gradient2])
+def test_lasting_load_is_not_taken_for_its_absence(make: Any) -> None:
+    """Known of Vegas: the round trip without load drifts upwards, and the limit with it."""
+    limits = served(make(), 50, 20_000)
+    assert max(limits[1000:]) <= 130
+
+
+@pytest.mark.parametrize("make", [Vegas, Gradient2])
+def test_a_server_that_becomes_slower_for_good(make: Any) -> None:
+    algorithm = make()
+    served(algorithm, 50, 1000)
+    algorithm.initial = 50
+    limits = served(algorithm, 50, 3000, base=0.03)
+    assert limits[-1] >= 20
+
+
+def test_aimd() -> None:
+    algorithm = AIMD(initial=10, most=12)
+    assert algorithm.update(Window(0.1, 0.1, 10, dropped=False), 10) == 11
+    assert algorithm.update(Window(0.1, 0.1, 3, dropped=False), 10) == 10
+    assert algorithm.update(Window(0.1, 0.1, 12, dropped=False), 12) == 12
+    assert algorithm.update(Window(0.1, 0.1, 10, dropped=True), 10) == 9
+    assert algorithm.update(Window(9.0, 9.0, 10, dropped=False), 10) == 9
+    assert algorithm.update(Window(9.0, 9.0, 1, dropped=True), 1) == 1
+
+
+def test_a_gauge_learns() -> None:
+    gauge = PressureGauge(AIMD(initial=4, most=6))
+    assert gauge.limit == 4
+    permits = [gauge.acquire() for _ in range(4)]
+    permits[0].drop()
+    assert gauge.limit == 3
+    for permit in permits[1:]:
+        permit.release()
+    deadline = time.monotonic() + 10
+    while gauge.limit < 5:
+        assert time.monotonic() < deadline
+        permits = [permit for _ in range(gauge.limit) if (permit := gauge.try_acquire()) is not None]
+        for permit in permits:
+            permit.release()
+
+
+def test_misuse() -> None:
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match="limit must be 1 or more"):
+            PressureGauge(wrong)
+    with pytest.raises(TypeError, match="an integer or an adaptive limit"):
+        PressureGauge("many")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="queue must be 0 or more"):
+        PressureGauge(1, queue=-1)
+    with pytest.raises(TypeError, match="queue must be an integer"):
+        PressureGauge(1, queue=0.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_wait must be more than 0"):
+        PressureGauge(1, max_wait=0)
+    with pytest.raises(ValueError, match="least <= initial <= most"):
+        AIMD(initial=0)
+    with pytest.raises(ValueError, match="backoff must lie"):
+        AIMD(backoff=1)
+    with pytest.raises(ValueError, match="smoothing must lie"):
+        Vegas(smoothing=0)
+    with pytest.raises(ValueError, match="tolerance must be"):
+        Gradient2(tolerance=0.5)
+    assert repr(PressureGauge(3)).startswith("<PressureGauge 0 of 3 in flight at")
