@@ -34,6 +34,7 @@ from penstock.patterns.bounded import afor_each, apmap, for_each, pmap
 from penstock.patterns.done import acall, afirst, call, first
 from penstock.patterns.fan import broadcast, fan_in, fan_out
 from penstock.patterns.sharding import ShardedMap
+from penstock.patterns.stream import Stream
 from penstock.sync import Condition, Mutex, Once, RWMutex, Semaphore, WaitGroup, aonce_value, once_value
 from penstock.time import Ticker, Timer, after, asleep, sleep, tick
 
@@ -63,6 +64,7 @@ __all__ = [
     "SendCase",
     "SendChannel",
     "ShardedMap",
+    "Stream",
     "Task",
     "Ticker",
     "Timer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from colours import COLOURS
 
+import penstock
 from penstock import Cancelled, Channel, ChannelClosed, Group, WouldBlock, cancel_scope, move_on_after, select
 from penstock._kernel.threads import worker_count
 from penstock.patterns.fan import broadcast, fan_in, fan_out
@@ -276,6 +278,41 @@ def test_a_reader_that_goes_holds_nobody_back(colour: Any, how: str) -> None:
         assert await ops.collect(stays) == []
 
     colour.run(body)
+
+
+@pytest.mark.skipif(
+    not penstock.COMPILED and not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="interpreted and free-threaded, what another thread drops waits for the thread that made it",
+)
+def test_a_reader_dropped_by_another_thread_than_its_maker(colour: Any) -> None:
+    """Free-threaded, its maker would have to run first, and here it waits for the reader to go."""
+
+    async def body(_ops: Any) -> None:
+        source: Channel[int] = Channel()
+        readers = broadcast(source, 2)
+        stays = readers[0]
+        start = threading.Event()
+
+        def drop() -> None:
+            start.wait(20)
+            readers.pop()
+
+        def feed() -> None:
+            source.send(1)
+            source.send(2)
+            source.close()
+
+        threads = [threading.Thread(target=drop), threading.Thread(target=feed)]
+        for thread in threads:
+            thread.start()
+        assert stays.recv(timeout=10) == 1
+        start.set()
+        assert stays.recv(timeout=10) == 2
+        for thread in threads:
+            thread.join(20)
+
+    if colour.name == "threads":
+        colour.run(body)
 
 
 def test_with_the_last_reader_goes_the_task(colour: Any) -> None:

@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Lock, ambient_bind, ambient_get, lock_drop, lock_take, ring_put, ring_take, shared,
+    Lock, ambient_bind, ambient_get, disown, lock_drop, lock_take, ring_put, ring_take, shared,
 )
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.operations cimport FOREVER, deadline_after, park

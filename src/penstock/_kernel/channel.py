@@ -28,6 +28,7 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         ambient_bind,
         ambient_get,
+        disown,
         lock_drop,
         lock_take,
         ring_put,
@@ -730,3 +731,10 @@ class MergeCore(ReceiverCore):
 
 
 empty_mark = EMPTY  # For the code above the kernel.
+
+
+def disown_view(view: ReceiverCore) -> None:
+    """Nobody else knows `view` yet: let any thread be the one that drops it. Free-threaded, an object that another
+    thread drops lives on until the thread that made it runs again, which may be waiting for just that.
+    """
+    disown(view)

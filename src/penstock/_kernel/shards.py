@@ -254,9 +254,9 @@ class ShardedMapCore:
         try:
             for shard in self._shards:
                 if shard.take(True):
-                    taken.append(shard)
+                    taken.append(shard)  # noqa: PERF401  as in `parts`
             for shard in self._shards:
-                copies.append(shard.items.copy())
+                copies.append(shard.items.copy())  # noqa: PERF401
         finally:
             for shard in taken:
                 shard.drop()

@@ -18,7 +18,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final, overload
 
 from penstock._kernel.latch import Countdown
-from penstock.channel import Channel, RecvChannel
+from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed
 from penstock.group import is_async, start_task, wait_for_zero
@@ -74,8 +74,8 @@ class Run:
         self.on = on
         if limit is None:
             limit = min(32, (os.cpu_count() or 1) + 4) if on is None else workers_of(on) + 1
-        self.limit = _positive(limit, "limit")
-        self.least = 2 * self.limit if ahead is None else _positive(ahead, "ahead")
+        self.limit = positive(limit, "limit")
+        self.least = 2 * self.limit if ahead is None else positive(ahead, "ahead")
         self.most = max(self.least, AHEAD_OF_QUICK_ITEMS) if ahead is None else self.least
         self.ahead = self.least
         self.since = monotonic()
@@ -137,7 +137,7 @@ class Run:
         self.at_work.add(-1)
 
 
-def _positive(n: Any, name: str) -> int:
+def positive(n: Any, name: str) -> int:
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"{name} must be an integer, not {n!r}")
     if n < 1:
@@ -516,12 +516,8 @@ def apmap(
 
 
 def _iterable(items: Any) -> None:
-    if isinstance(items, Channel | RecvChannel):
-        return
-    try:
-        iter(items if not hasattr(items, "__next__") else ())
-    except TypeError:
-        raise TypeError(f"what the function is called for must be an iterable, not {items!r}") from None
+    if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
+        raise TypeError(f"what the function is called for must be an iterable, not {items!r}")
 
 
 def for_each(

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from penstock._kernel.channel import MergeCore, empty_mark
+from penstock._kernel.channel import MergeCore, disown_view, empty_mark
 from penstock.channel import Channel, ChannelStatistics, RecvChannel, aselect, select
 from penstock.context import current
 from penstock.errors import ChannelClosed, WouldBlock
 from penstock.group import start_task
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from penstock.channel import SendCase
 
@@ -180,6 +180,7 @@ class FanReader(RecvChannel[T]):
         super().__init__(channel)
         self._hub = hub
         self._number = number
+        disown_view(self)
 
     def leave(self) -> None:
         """Receive nothing more: the channel is closed, what it still holds can be received. Idempotent."""
@@ -219,9 +220,9 @@ class FanReader(RecvChannel[T]):
 class _Hub(Generic[T]):
     """Moves values from a source to outputs, in a task of its own. It knows their channels, not the readers."""
 
-    def __init__(self, source: Channel[T] | RecvChannel[T], n: int) -> None:
+    def __init__(self, source: Iterable[T], n: int, capacity: int) -> None:
         self.source = source
-        self.outputs: list[Channel[T]] = [Channel(source.capacity) for _ in range(n)]
+        self.outputs: list[Channel[T]] = [Channel(capacity) for _ in range(n)]
         self._context = current().with_cancel()
 
     def start(self) -> list[FanReader[T]]:
@@ -241,6 +242,9 @@ class _Hub(Generic[T]):
     def deliver(self, value: T) -> None:
         raise NotImplementedError
 
+    def ended(self) -> None:
+        """Nothing more is taken from the source."""
+
     def run(self) -> None:
         for value in self.source:
             self.deliver(value)
@@ -259,9 +263,10 @@ def _pump(hub: _Hub[Any]) -> None:
         error = other
     for channel in hub.outputs:
         channel.close(error)
+    hub.ended()
 
 
-class _Broadcast(_Hub[T]):
+class Broadcast(_Hub[T]):
     def deliver(self, value: T) -> None:
         waiting: list[Channel[T]] = []
         for channel in self.present():
@@ -281,7 +286,7 @@ class _Broadcast(_Hub[T]):
 
 class _ByKey(_Hub[T]):
     def __init__(self, source: Channel[T] | RecvChannel[T], n: int, key: Callable[[T], Any]) -> None:
-        super().__init__(source, n)
+        super().__init__(source, n, source.capacity)
         self._key = key
 
     def deliver(self, value: T) -> None:
@@ -320,4 +325,5 @@ def broadcast(channel: Channel[T] | RecvChannel[T], n: int) -> list[FanReader[T]
     every reader names. A reader goes by `leave()`, or by being dropped, and then holds nobody back. Closing the
     channel, and the error it was closed with, reach all readers.
     """
-    return _Broadcast(_source(channel, "broadcast"), _count(n, "broadcast")).start()
+    source = _source(channel, "broadcast")
+    return Broadcast(source, _count(n, "broadcast"), source.capacity).start()

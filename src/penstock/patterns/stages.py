@@ -1,0 +1,367 @@
+"""What stands under `Stream`: each operator as an iterator over an iterator, in both colours.
+
+`threads(upstream)` and `tasks(upstream)` give what the next stage reads. What neither hands over nor waits is a plain
+generator, which runs wherever the next hand-over reads it: so adjacent stages that need no hand-over are one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing
+from inspect import iscoroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from penstock.channel import Channel
+from penstock.context import current
+from penstock.errors import ChannelClosed
+from penstock.group import is_async, start_task
+from penstock.patterns.bounded import apmap, pmap
+from penstock.time import asleep, sleep
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from penstock.context import Context
+
+END: Any = object()
+
+
+class Stage:
+    """One operator."""
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        """What a thread reads."""
+        raise NotImplementedError
+
+    def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        """What an asyncio task reads."""
+        raise NotImplementedError
+
+
+class Map(Stage):
+    """A function on every item, here or by several at once."""
+
+    def __init__(self, function: Callable[[Any], Any], limit: int, ordered: bool, on: Any) -> None:
+        self.function = function
+        self.limit, self.ordered, self.on = limit, ordered, on
+        self.here = limit == 1 and on is None
+        pmap(len, (), limit, on=on)  # Says now what is wrong with them.
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        if is_async(self.function):
+            raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
+        if self.here:
+            return map(self.function, upstream)
+        return pmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+
+    def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        if self.here:
+            return self._one_by_one(upstream)
+        return apmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+
+    async def _one_by_one(self, upstream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        function = self.function
+        async for item in upstream:
+            result = function(item)
+            yield (await result) if iscoroutine(result) else result
+
+
+class Filter(Stage):
+    """Those for which the function is true."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        if is_async(self.function):
+            raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
+        return filter(self.function, upstream)
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        function = self.function
+        async for item in upstream:
+            keep = function(item)
+            if (await keep) if iscoroutine(keep) else keep:
+                yield item
+
+
+class FlatMap(Stage):
+    """All items of what the function gives for each."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        for item in upstream:
+            yield from self.function(item)
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        async for item in upstream:
+            inner = self.function(item)
+            async for one in each(await inner if iscoroutine(inner) else inner):
+                yield one
+
+
+class Batch(Stage):
+    """Lists of some items. What there is when the source fails comes before its error."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        batch: list[Any] = []
+        failure = None
+        try:
+            for item in upstream:
+                batch.append(item)
+                if len(batch) == self.n:
+                    yield batch
+                    batch = []
+        except Exception as error:  # noqa: BLE001  raised below
+            failure = error
+        if batch:
+            yield batch
+        if failure is not None:
+            raise failure
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        batch: list[Any] = []
+        failure = None
+        try:
+            async for item in upstream:
+                batch.append(item)
+                if len(batch) == self.n:
+                    yield batch
+                    batch = []
+        except Exception as error:  # noqa: BLE001  raised below
+            failure = error
+        if batch:
+            yield batch
+        if failure is not None:
+            raise failure
+
+
+class TimedBatch(Stage):
+    """The same, and no item waits for longer than some seconds for its batch to be full."""
+
+    def __init__(self, n: int, within: float) -> None:
+        self.n, self.within = n, within
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        with closing(Pump(upstream, in_tasks=False)) as pump:
+            more = True
+            while more:
+                batch, more = self._collected(pump)
+                if batch:
+                    yield batch
+            pump.check()
+
+    def _collected(self, pump: Pump) -> tuple[list[Any], bool]:
+        item, ok = pump.channel.recv_ok()
+        if not ok:
+            return [], False
+        batch = [item]
+        deadline = monotonic() + self.within
+        while len(batch) < self.n:
+            try:
+                item, ok = pump.channel.recv_ok(timeout=max(0.0, deadline - monotonic()))
+            except TimeoutError:
+                return batch, True
+            if not ok:
+                return batch, False
+            batch.append(item)
+        return batch, True
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        with closing(Pump(upstream, in_tasks=True)) as pump:
+            more = True
+            while more:
+                batch, more = await self._acollected(pump)
+                if batch:
+                    yield batch
+            pump.check()
+
+    async def _acollected(self, pump: Pump) -> tuple[list[Any], bool]:
+        item, ok = await pump.channel.arecv_ok()
+        if not ok:
+            return [], False
+        batch = [item]
+        deadline = monotonic() + self.within
+        while len(batch) < self.n:
+            try:
+                item, ok = await pump.channel.arecv_ok(timeout=max(0.0, deadline - monotonic()))
+            except TimeoutError:
+                return batch, True
+            if not ok:
+                return batch, False
+            batch.append(item)
+        return batch, True
+
+
+class Merge(Stage):
+    """The items of several sources, as they come."""
+
+    def __init__(self, others: tuple[Any, ...]) -> None:
+        self.others = others
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        with closing(Pump(upstream, *map(iter, self.others), in_tasks=False)) as pump:
+            yield from bare(pump.channel)
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        with closing(Pump(upstream, *map(each, self.others), in_tasks=True)) as pump:
+            async for item in abare(pump.channel):
+                yield item
+
+
+class Throttle(Stage):
+    """No more than `n` items in any `per` seconds."""
+
+    def __init__(self, n: int, per: float) -> None:
+        self.n, self.per = n, per
+
+    def _pause(self, times: deque[float]) -> float:
+        return times[0] + self.per - monotonic() if len(times) == self.n else 0.0
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        times: deque[float] = deque(maxlen=self.n)
+        for item in upstream:
+            pause = self._pause(times)
+            if pause > 0:
+                sleep(pause)
+            times.append(monotonic())
+            yield item
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        times: deque[float] = deque(maxlen=self.n)
+        async for item in upstream:
+            pause = self._pause(times)
+            if pause > 0:
+                await asleep(pause)
+            times.append(monotonic())
+            yield item
+
+
+class Catch(Stage):
+    """What the function gives for an error, in place of the rest."""
+
+    def __init__(self, function: Callable[[Exception], Any]) -> None:
+        self.function = function
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        while True:
+            try:
+                item = next(upstream, END)
+            except Exception as error:  # noqa: BLE001  the function's business
+                failure = error
+                break
+            if item is END:
+                return
+            yield item
+        yield from self.function(failure)
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        while True:
+            try:
+                item = await anext(upstream, END)
+            except Exception as error:  # noqa: BLE001  the function's business
+                failure = error
+                break
+            if item is END:
+                return
+            yield item
+        rest = self.function(failure)
+        async for one in each(await rest if iscoroutine(rest) else rest):
+            yield one
+
+
+class Take(Stage):
+    """The first `n`. Nothing is taken from the source after the last."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def threads(self, upstream: Iterator[Any]) -> Any:
+        for _ in range(self.n):
+            item = next(upstream, END)
+            if item is END:
+                return
+            yield item
+
+    async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
+        for _ in range(self.n):
+            item = await anext(upstream, END)
+            if item is END:
+                return
+            yield item
+
+
+class Pump:
+    """Tasks that read sources, each into one channel: for a reader that has to wait for something else as well."""
+
+    _collects: ClassVar[bool] = True
+
+    def __init__(self, *sources: Any, in_tasks: bool) -> None:
+        self.channel: Channel[Any] = Channel()
+        self._context = current().with_cancel()
+        self._ends: Channel[None] = Channel(len(sources))
+        with self._context.attach():
+            for source in sources:
+                start_task(_apump if in_tasks else _pump, (source, self.channel), self)
+
+    def _member_ended(self, _context: Context, error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            self.channel.close(error)
+
+    def _member_gone(self, _context: Context) -> None:
+        self._ends.send_nowait(None)
+        if len(self._ends) == self._ends.capacity:
+            self.channel.close()
+
+    def check(self) -> None:
+        """Raise what a source raised."""
+        if self.channel.error is not None:
+            raise self.channel.error
+
+    def close(self) -> None:
+        """End the tasks. They are not waited for: this may be the end of a generator that was dropped."""
+        self._context.cancel()
+        self.channel.close()
+
+
+def _pump(source: Iterator[Any], channel: Channel[Any]) -> None:
+    for item in source:
+        channel.send(item)
+
+
+async def _apump(source: AsyncIterator[Any], channel: Channel[Any]) -> None:
+    async for item in source:
+        await channel.asend(item)
+
+
+def bare(channel: Any) -> Iterator[Any]:
+    """What a channel gives; the error that it was closed with, instead of ChannelClosed."""
+    try:
+        yield from channel
+    except ChannelClosed as closed:
+        raise (closed.__cause__ or closed) from None
+
+
+async def abare(channel: Any) -> AsyncIterator[Any]:
+    """As `bare`."""
+    try:
+        async for item in channel:
+            yield item
+    except ChannelClosed as closed:
+        raise (closed.__cause__ or closed) from None
+
+
+async def each(source: Any) -> AsyncIterator[Any]:
+    """An iterable of either kind, as an asynchronous one."""
+    if hasattr(source, "__aiter__"):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item

@@ -1,0 +1,356 @@
+"""Streams (contract, section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import penstock
+from penstock import Channel, DeadlineExceeded, Stream, fail_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "never came true"
+        gc.collect()
+        time.sleep(0.001)
+
+
+async def numbers(n: int) -> AsyncIterator[int]:
+    for number in range(n):
+        yield number
+
+
+def collected(make: Any, colour: str) -> list[Any]:
+    """What a stream gives, read by a thread, or by an asyncio task."""
+    if colour == "threads":
+        return list(make(range))
+
+    async def body() -> list[Any]:
+        return [item async for item in make(numbers)]
+
+    return asyncio.run(body())
+
+
+both = pytest.mark.parametrize("colour", ["threads", "tasks"])
+
+
+@both
+@pytest.mark.parametrize("limit", [1, 4])
+def test_stages_one_after_the_other(colour: str, limit: int) -> None:
+    got = collected(
+        lambda source: (
+            Stream(source(100))
+            .map(lambda value: value + 1, limit=limit)
+            .filter(lambda value: value % 2)
+            .flat_map(lambda value: [value, -value])
+            .batch(7)
+            .map(sum)
+            .take(10)
+        ),
+        colour,
+    )
+    flat = [item for value in range(1, 101, 2) for item in (value, -value)]
+    assert got == [sum(flat[at : at + 7]) for at in range(0, 70, 7)]
+
+
+@both
+def test_async_functions(colour: str) -> None:
+    async def double(value: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * value
+
+    async def odd(value: int) -> bool:
+        return value % 4 == 2
+
+    if colour == "tasks":
+        for limit in (1, 5):
+            got = collected(
+                lambda source, limit=limit: Stream(source(50)).map(double, limit=limit).filter(odd), "tasks"
+            )
+            assert got == [value for value in range(0, 100, 2) if value % 4 == 2]
+    else:
+        for stream in (Stream([1]).map(double), Stream([1]).map(double, limit=2), Stream([1]).filter(odd)):
+            with pytest.raises(TypeError, match=r"read this stream with 'async for'|use 'async for"):
+                stream.collect()
+        with pytest.raises(TypeError, match="read this stream with 'async for'"):
+            Stream(numbers(3)).collect()
+
+
+@both
+def test_merge(colour: str) -> None:
+    got = collected(lambda source: Stream(source(50)).merge(source(30), Stream(range(20)).map(str)), colour)
+    assert sorted(map(str, got)) == sorted(map(str, [*range(50), *range(30), *range(20)]))
+
+
+@both
+def test_batches_are_not_kept_waiting(colour: str) -> None:
+    source: Channel[int] = Channel(10)
+    for value in range(5):
+        source.send_nowait(value)
+
+    def feed() -> None:
+        time.sleep(0.1)
+        source.send(5)
+        source.close()
+
+    threading.Thread(target=feed).start()
+    got = collected(lambda _: Stream(source).batch(3, within=0.02), colour)
+    assert got == [[0, 1, 2], [3, 4], [5]]
+
+
+@both
+def test_what_a_batch_holds_comes_before_the_error(colour: str) -> None:
+    def fails() -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("source")
+
+    for within in (None, 5.0):
+        seen: list[Any] = []
+
+        def see(batch: Any, seen: list[Any] = seen) -> Any:
+            seen.append(batch)
+            return batch
+
+        with pytest.raises(ValueError, match="source"):
+            collected(lambda _, within=within, see=see: Stream(fails()).batch(3, within=within).map(see), colour)
+        assert seen == [[0, 1, 2], [3, 4]]
+
+
+@both
+def test_the_first_error_reaches_the_reader_bare(colour: str) -> None:
+    def fail(value: int) -> int:
+        if value == 30:
+            raise LookupError("thirty")
+        return value
+
+    def endless(_: Any) -> Any:
+        return itertools.count()
+
+    for limit in (1, 4):
+        for make in (
+            lambda limit=limit: Stream(endless(0)).map(fail, limit=limit).map(str, limit=3),
+            lambda limit=limit: Stream(endless(0)).map(fail, limit=limit).merge([1, 2]),
+            lambda limit=limit: Stream(endless(0)).map(str, limit=3).map(int).map(fail, limit=limit).batch(5, within=1),
+            lambda limit=limit: Stream(endless(0)).map(fail, limit=limit).tee(1)[0],
+        ):
+            with pytest.raises(LookupError, match="thirty"):
+                collected(lambda _, make=make: make(), colour)
+
+
+@both
+def test_catch(colour: str) -> None:
+    def fail(value: int) -> int:
+        if value == 3:
+            raise ValueError(value)
+        return value
+
+    got = collected(lambda source: Stream(source(10)).map(fail, limit=2).catch(lambda error: [repr(error)]), colour)  # type: ignore[list-item]
+    assert got == [0, 1, 2, "ValueError(3)"]
+    with pytest.raises(KeyError):
+        collected(lambda source: Stream(source(10)).map(fail).catch(lambda _: {}["x"]), colour)
+
+
+@both
+def test_take_takes_no_more(colour: str) -> None:
+    taken = []
+
+    def source() -> Iterator[int]:
+        for value in itertools.count():
+            taken.append(value)
+            yield value
+
+    assert collected(lambda _: Stream(source()).take(3), colour) == [0, 1, 2]
+    assert taken == [0, 1, 2]
+    assert collected(lambda _: Stream(source()).take(0), colour) == []
+    assert taken == [0, 1, 2]
+
+
+@both
+def test_throttle(colour: str) -> None:
+    start = time.monotonic()
+    assert len(collected(lambda source: Stream(source(7)).throttle(3, per=0.05), colour)) == 7
+    assert time.monotonic() - start >= 0.1
+
+
+@pytest.mark.skipif(
+    not penstock.COMPILED and not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="interpreted and free-threaded, what another thread drops waits for the thread that made it",
+)
+def test_tee() -> None:
+    left, right = Stream(range(1000)).map(lambda value: value + 1, limit=2).tee()
+    results: dict[str, Any] = {}
+    threads = [
+        threading.Thread(target=lambda: results.update(left=sum(left.filter(lambda value: value % 2)))),
+        threading.Thread(target=lambda: results.update(right=right.batch(10).take(3).collect())),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert results["left"] == 250_000
+    assert [batch[0] for batch in results["right"]] == [1, 11, 21]
+
+
+@both
+def test_a_branch_that_is_not_read_holds_nobody_back(colour: str) -> None:
+    def make(source: Any) -> Any:
+        one, two = Stream(source(20)).tee()
+        del two
+        return one
+
+    assert collected(make, colour) == list(range(20))
+
+
+def test_branches_in_asyncio() -> None:
+    async def body() -> None:
+        left, right = Stream(numbers(200)).tee()
+
+        async def read(stream: Any) -> list[int]:
+            return [item async for item in stream]
+
+        assert await asyncio.gather(read(left), read(right)) == [list(range(200))] * 2
+
+    asyncio.run(body())
+
+
+@both
+def test_leaving_early_leaves_nothing_running(colour: str) -> None:
+    for way in ("close", "drop"):
+        stream = (
+            Stream(itertools.count())
+            .map(lambda value: value + 1, limit=3)
+            .merge(itertools.repeat(0))
+            .batch(2, within=1)
+            .map(len, limit=2)
+        )
+        if colour == "threads":
+            reading = iter(stream)
+            assert next(reading) == 2
+            if way == "close":
+                reading.close()  # type: ignore[attr-defined]
+                assert next(reading, None) is None
+            del reading
+        else:
+
+            async def body(stream: Any = stream, way: str = way) -> None:
+                reading = aiter(stream)
+                assert await anext(reading) == 2
+                if way == "close":
+                    await reading.aclose()
+                    assert await anext(reading, None) is None
+                del reading
+                for _ in range(500):
+                    if len(asyncio.all_tasks()) == 1:
+                        break
+                    await asyncio.sleep(0.01)
+                assert len(asyncio.all_tasks()) == 1
+
+            asyncio.run(body())
+        del stream
+        until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+
+
+def at_work(frame: Any) -> bool:
+    """Is a thread inside the patterns?"""
+    while frame is not None:
+        if "patterns" in frame.f_code.co_filename and not frame.f_code.co_filename.endswith("test_stream.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def test_the_context_ends_it() -> None:
+    silent: Channel[int] = Channel()
+    with pytest.raises(DeadlineExceeded), fail_after(0.03):
+        Stream(silent).map(str, limit=2).batch(3, within=9).collect()
+    assert silent.statistics().waiting_receivers == 0
+
+
+def test_memory_is_bounded_for_endless_sources() -> None:
+    ahead = []
+    delivered = 0
+
+    def source() -> Iterator[int]:
+        for value in itertools.count():
+            ahead.append(value - delivered)
+            yield value
+
+    stream = Stream(source()).map(str, limit=4).map(int, limit=4).map(str, limit=4)
+    for value in stream:
+        delivered = int(value) + 1
+        if delivered == 20_000:
+            break
+    assert max(ahead) <= 3 * 1024 + 10
+
+
+def test_for_each() -> None:
+    seen: list[int] = []
+    Stream(range(50)).for_each(seen.append, limit=4)
+    assert sorted(seen) == list(range(50))
+
+    async def see(value: int) -> None:
+        seen.append(value)
+
+    async def body() -> None:
+        await Stream(range(50)).afor_each(see, limit=4)
+        assert await Stream(numbers(3)).acollect() == [0, 1, 2]
+
+    asyncio.run(body())
+    assert len(seen) == 100
+
+
+def test_a_stream_is_read_once() -> None:
+    stream = Stream([1, 2])
+    assert stream.collect() == [1, 2]
+    for again in (stream.collect, lambda: iter(stream), lambda: stream.map(str), stream.tee):
+        with pytest.raises(RuntimeError, match="a stream is read once"):
+            again()
+    derived = Stream([1])
+    derived.map(str)
+    with pytest.raises(RuntimeError, match="a stream is read once"):
+        list(derived)
+
+
+def test_misuse() -> None:
+    with pytest.raises(TypeError, match="needs an iterable"):
+        Stream(3)  # type: ignore[arg-type]
+    for make in (
+        lambda: Stream([]).map(3),  # type: ignore[call-overload]
+        lambda: Stream([]).filter(3),  # type: ignore[arg-type]
+        lambda: Stream([]).flat_map(None),  # type: ignore[arg-type]
+        lambda: Stream([]).catch("x"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match="needs a function"):
+            make()
+    for make in (
+        lambda: Stream([]).map(str, limit=0),
+        lambda: Stream([]).batch(0),
+        lambda: Stream([]).batch(1, within=0),
+        lambda: Stream([]).throttle(0),
+        lambda: Stream([]).throttle(1, per=0),
+        lambda: Stream([]).take(-1),
+        lambda: Stream([]).tee(0),
+    ):
+        with pytest.raises(ValueError, match=r"or more|more than 0"):
+            make()
+
+
+def test_progress_is_silent_in_pipes(capfd: pytest.CaptureFixture[str]) -> None:
+    assert Stream(range(3)).progress("reading", total=3).collect() == [0, 1, 2]
+    assert capfd.readouterr().err == ""
+
+
+def test_exported() -> None:
+    assert penstock.Stream is Stream
