@@ -65,3 +65,18 @@ def digest(
         write = lines.format_json if as_json else lines.format_line
         lines.write(write(outcome.digest, outcome.path) for outcome in outcomes if outcome.error is None)
     return 1 if errors else 0
+
+
+@penstock.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
+@click.option("--limit", type=click.IntRange(min=0), help="Requests in flight; 0: no limit; default: it finds itself.")
+def serve(host: str, port: int, limit: int | None) -> None:
+    """Start the server of the slides on backpressure, to try a load on: '/' costs, '/statistics' tells."""
+    try:
+        import uvicorn
+    except ImportError:
+        raise click.UsageError("this command needs an extra: pip install 'penstock[serve]'") from None
+    from penstock.http.demo import make_app
+
+    uvicorn.run(make_app(limit), host=host, port=port, log_level="warning" if port else "info", access_log=False)

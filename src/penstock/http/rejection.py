@@ -1,0 +1,46 @@
+"""What both kinds of middleware answer when there is no capacity."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from penstock.patterns.backpressure import PressureGauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REASONS = {429: "Too Many Requests", 503: "Service Unavailable"}
+
+
+class Rejection:
+    """Which gauge a request has to pass, and the answer if it does not."""
+
+    def __init__(self, gauge: Any, status: int | None, retry_after: float) -> None:
+        if not isinstance(gauge, PressureGauge) and not callable(gauge):
+            raise TypeError(f"gauge must be a PressureGauge, or a function of a request that gives one, not {gauge!r}")
+        if status is not None and status not in REASONS:
+            raise ValueError(f"status must be one of {', '.join(map(str, REASONS))}, not {status}")
+        if not retry_after > 0:
+            raise ValueError(f"retry_after must be more than 0 seconds, not {retry_after}")
+        self._gauge: PressureGauge | None = gauge if isinstance(gauge, PressureGauge) else None
+        self._choose: Callable[[Any], PressureGauge | None] | None = None if self._gauge is not None else gauge
+        self._retry_after = retry_after
+        self.status = status if status is not None else 503 if self._gauge is not None else 429
+
+    def gauge_of(self, request: Any) -> PressureGauge | None:
+        """None: this request passes freely."""
+        return self._gauge if self._choose is None else self._choose(request)
+
+    def headers(self, body: bytes) -> list[tuple[str, str]]:
+        """Those who come again are spread over as long as they wait at least, so that they do not come together."""
+        seconds = self._retry_after * (1 + random.random())  # noqa: S311  no secret
+        return [
+            ("content-type", "text/plain; charset=utf-8"),
+            ("content-length", str(len(body))),
+            ("retry-after", str(max(1, round(seconds)))),
+        ]
+
+    @property
+    def body(self) -> bytes:
+        return f"{REASONS[self.status]}: over capacity, try again later\n".encode()

@@ -1,0 +1,215 @@
+"""Middleware for ASGI: rejection, outcomes, streaming, disconnection, pass-through."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from penstock import PressureGauge
+from penstock.http.asgi import BackpressureMiddleware
+
+
+class Client:
+    """One request."""
+
+    def __init__(self, **scope: Any) -> None:
+        self.scope = {"type": "http", "path": "/", **scope}
+        self.inbox: asyncio.Queue[Any] = asyncio.Queue()
+        self.inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self.sent: list[Any] = []
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def start(self, application: Any) -> asyncio.Task[Any]:
+        return asyncio.ensure_future(application(self.scope, self.inbox.get, self.send))
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.sent[0]["headers"])
+
+
+class Application:
+    """Answers when it is let, in parts."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.status = status
+        self.go_on = asyncio.Event()
+        self.started = asyncio.Event()
+        self.cut_short = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await send({"type": scope["type"]})
+            return
+        assert (await receive())["type"] == "http.request"
+        self.started.set()
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        try:
+            await self.go_on.wait()
+        except BaseException:
+            self.cut_short = True
+            raise
+        await send({"type": "http.response.body", "body": b"b"})
+
+
+def test_what_does_not_fit_is_answered_503() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        inner = Application()
+        application = BackpressureMiddleware(inner, gauge, retry_after=10)
+        first, second = Client(), Client()
+        task = first.start(application)
+        await inner.started.wait()
+        assert gauge.in_flight == 1
+        await second.start(application)
+        assert second.status == 503
+        assert 10 <= int(second.headers[b"retry-after"]) <= 20
+        assert b"over capacity" in second.sent[1]["body"]
+        # A streaming body holds its permit to the end.
+        assert len(first.sent) == 2
+        assert gauge.in_flight == 1
+        inner.go_on.set()
+        await task
+        assert [message.get("body") for message in first.sent] == [None, b"a", b"b"]
+        assert gauge.statistics().in_flight == 0
+        assert len(asyncio.all_tasks()) == 1 or await settled()
+
+    asyncio.run(body())
+
+
+async def settled() -> bool:
+    for _ in range(100):
+        if len(asyncio.all_tasks()) == 1:
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+def test_a_client_that_disconnects_frees_its_permit() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        inner = Application()
+        application = BackpressureMiddleware(inner, gauge)
+        client = Client()
+        task = client.start(application)
+        await inner.started.wait()
+        client.inbox.put_nowait({"type": "http.disconnect"})
+        await asyncio.wait_for(task, 10)
+        assert inner.cut_short
+        assert gauge.in_flight == 0
+        assert await settled()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(("status", "dropped"), [(200, 0), (503, 1), (500, 0)])
+def test_outcomes(status: int, dropped: int) -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        inner = Application(status)
+        inner.go_on.set()
+        await Client().start(BackpressureMiddleware(inner, gauge))
+        assert gauge.in_flight == 0
+        assert gauge.statistics().dropped == dropped
+
+    asyncio.run(body())
+
+
+def test_errors_of_the_application_pass_and_free_the_permit() -> None:
+    async def fails(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise LookupError("broken")
+
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        with pytest.raises(LookupError, match="broken"):
+            await Client().start(BackpressureMiddleware(fails, gauge))
+        assert gauge.in_flight == 0
+
+    asyncio.run(body())
+
+
+def test_websockets_and_lifespan_pass_through() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        held = gauge.acquire()
+        for kind in ("websocket", "lifespan"):
+            client = Client(type=kind)
+            await client.start(BackpressureMiddleware(Application(), gauge))
+            assert client.sent == [{"type": kind}]
+        held.release()
+
+    asyncio.run(body())
+
+
+def test_a_gauge_for_each_client() -> None:
+    async def body() -> None:
+        gauges = {"greedy": PressureGauge(1), "modest": PressureGauge(1)}
+        held = gauges["greedy"].acquire()
+        inner = Application()
+        inner.go_on.set()
+        application = BackpressureMiddleware(inner, lambda scope: gauges.get(scope["client"]))
+        for client, status in (("greedy", 429), ("modest", 200), ("unknown", 200)):
+            request = Client(client=client)
+            await request.start(application)
+            assert request.status == status
+        held.release()
+
+    asyncio.run(body())
+
+
+def test_misuse() -> None:
+    with pytest.raises(TypeError, match="gauge must be a PressureGauge"):
+        BackpressureMiddleware(Application(), 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="retry_after must be more than 0"):
+        BackpressureMiddleware(Application(), PressureGauge(1), retry_after=0)
+    with pytest.raises(ValueError, match="status must be one of"):
+        BackpressureMiddleware(Application(), PressureGauge(1), status=200)
+
+
+def test_penstock_serve() -> None:
+    """The whole way: a server in a process of its own, and more clients than it has room for."""
+    program = "import sys; from penstock.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "--limit", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            url = ""
+            while not url:
+                line = server.stderr.readline()
+                assert line, "the server ended"
+                if "http://" in line:
+                    url = "http://" + line.partition("http://")[2].split()[0]
+
+            def get(path: str) -> tuple[int, Any]:
+                try:
+                    with urllib.request.urlopen(url + path, timeout=20) as response:
+                        return response.status, json.load(response)
+                except urllib.error.HTTPError as error:
+                    with error:
+                        return error.code, error.headers["Retry-After"]
+
+            with ThreadPoolExecutor(40) as executor:
+                answers = list(executor.map(lambda _: get("/"), range(40)))
+            assert {status for status, _ in answers} == {200, 503}
+            assert all(int(content) >= 1 for status, content in answers if status == 503)
+            deadline = time.monotonic() + 10
+            while (statistics := get("/statistics")[1])["in_flight"]:
+                assert time.monotonic() < deadline
+            assert statistics["admitted"] == sum(status == 200 for status, _ in answers)
+        finally:
+            server.terminate()
