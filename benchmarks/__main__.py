@@ -17,12 +17,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import kernel
 import loops
 import memory
+import patterns
 import threads
 from harness import Outcome, measure
 
 import penstock
 
-SCENARIOS = [*threads.SCENARIOS, *loops.SCENARIOS, *kernel.SCENARIOS, *memory.SCENARIOS]
+SCENARIOS = [*threads.SCENARIOS, *loops.SCENARIOS, *kernel.SCENARIOS, *memory.SCENARIOS, *patterns.SCENARIOS]
 
 
 def arguments() -> argparse.Namespace:

@@ -17,7 +17,10 @@ def benchmarks(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
 
 
-@pytest.mark.parametrize("part", ["same thread", "producer", "asyncio ping-pong", "thread to", "context", "fail_after"])
+@pytest.mark.parametrize(
+    "part",
+    ["same thread", "producer", "asyncio ping-pong", "thread to", "context", "fail_after", "update_with", "20 µs"],
+)
 def test_scenarios_run(part: str) -> None:
     done = benchmarks("--quick", "--json", "--only", part)
     assert done.returncode == 0, done.stderr

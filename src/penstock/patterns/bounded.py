@@ -91,7 +91,7 @@ class Run:
         self.workers = 0
         self.failed_at: int | None = None
         self.source_error: BaseException | None = None
-        self.chunks = None if on is None else Chunks(on, function, self.most // (2 * self.limit))
+        self.chunks = None if on is None else Chunks(on, function, self.most // (self.limit + 1))
 
     def start(self, role: Callable[..., Any]) -> None:
         with self.context.attach():
@@ -110,7 +110,10 @@ class Run:
     def change_of_pace(self, number: int) -> int:
         """As the feeder comes to this item: how many places more, or, negative, fewer there should be from now on."""
         now = monotonic()
-        quick = (now - self.since) * min(self.limit, self.workers) < QUICK * self.ahead
+        if self.chunks is None:
+            quick = (now - self.since) * min(self.limit, self.workers) < QUICK * self.ahead
+        else:
+            quick = self.chunks.item_seconds < QUICK
         change = min(self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
         self.ahead += change
         self.since = now

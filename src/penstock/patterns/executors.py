@@ -49,6 +49,7 @@ class Chunks:
         self._function = function
         self._most = max(1, most)
         self.size = 1
+        self.item_seconds = float("inf")
 
     def call(self, items: list[Any]) -> tuple[list[Any], BaseException | None]:
         """Here: the results up to the first error, and that error. Cancelled if the ambient context ends."""
@@ -68,7 +69,8 @@ class Chunks:
         except BaseException as error:  # noqa: BLE001  of the executor: the function's own came as a value
             return [], self._failure(items, error)
         if results and failure is None:
-            fitting = int(CHUNK_SECONDS * len(items) / max(seconds, 1e-9))
+            self.item_seconds = seconds / len(items)
+            fitting = int(CHUNK_SECONDS / max(self.item_seconds, 1e-9))
             self.size = max(1, min(fitting, 4 * self.size, self._most))
         return results, failure
 
