@@ -192,7 +192,7 @@ def gauged(n: int) -> float:
     gauge = PressureGauge(10)
     start = perf_counter()
     for _ in range(n):
-        gauge.do(int)
+        gauge.do(nothing, 0)
     return perf_counter() - start
 
 
@@ -201,7 +201,7 @@ def bounded(n: int) -> float:
     start = perf_counter()
     for _ in range(n):
         with semaphore:
-            0
+            nothing(0)
     return perf_counter() - start
 
 
