@@ -19,6 +19,7 @@ cdef class GaugeCore(Gate):
     cdef Py_ssize_t _in_flight
     cdef Py_ssize_t _admitted
     cdef Py_ssize_t _queue_size
+    cdef bint _learning
     @cython.locals(admitted=bint)
     cpdef bint admit_now(self)
     @cython.locals(turned_out=Node, outcome=int, queued=Py_ssize_t)
@@ -37,6 +38,9 @@ cdef class GaugeCore(Gate):
     cpdef leave(self)
     @cython.locals(chain=Waiter)
     cpdef set_limit(self, Py_ssize_t limit)
+    @cython.locals(permit=Permit)
+    cpdef permit(self)
+    cpdef ended(self, double since)
     cpdef run_now(self, object function, tuple args)
 
 @cython.final
@@ -45,9 +49,13 @@ cdef class Tally:
     cdef long long _value
     cpdef add(self, long long n=*)
 
-cdef class PermitCore:
+@cython.final
+@cython.freelist(16)
+cdef class Permit:
     cdef Atomic _state
-    cdef readonly object gauge
+    cdef readonly GaugeCore gauge
     cdef readonly double since
     cdef object __weakref__
-    cpdef bint settle(self)
+    cpdef release(self)
+    cpdef ignore(self)
+    cdef bint _settle(self) except -1

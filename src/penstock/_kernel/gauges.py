@@ -40,10 +40,11 @@ admitted_mark, full_mark = ADMITTED, FULL  # For the code above the kernel.
 class GaugeCore(Gate):
     """How much is in flight, and who waits to be."""
 
-    __slots__ = ("_admitted", "_in_flight", "_limit", "_queue_size")
+    __slots__ = ("_admitted", "_in_flight", "_learning", "_limit", "_queue_size")
 
-    def __init__(self, limit: int, queue_size: int) -> None:
+    def __init__(self, limit: int, queue_size: int, learning: bool) -> None:
         Gate.__init__(self)
+        self._learning = learning
         self._limit = limit
         self._queue_size = queue_size
         self._in_flight = 0
@@ -185,6 +186,30 @@ class GaugeCore(Gate):
         if chain is not None:
             wake_all(chain)
 
+    def permit(self) -> Any:
+        """For one that has been admitted."""
+        permit = Permit.__new__(Permit)
+        if not cython.compiled:
+            permit._state = Atomic()
+        permit.gauge = self
+        permit.since = SEAM.runtime.monotonic() if self._learning else 0.0
+        return permit
+
+    def try_acquire(self) -> Any:
+        """A permit, if there is room and nobody waits; None otherwise. Does not look at the context."""
+        if self.admit_now():
+            return self.permit()
+        self.rejected()
+        return None
+
+    def rejected(self) -> Any:
+        """One has been refused at once."""
+        raise NotImplementedError
+
+    def ended(self, since: float) -> Any:
+        """One leaves that was admitted at that time, with success; negative: it was dropped."""
+        raise NotImplementedError
+
     @property
     def limit(self) -> int:
         """How many may be in flight now."""
@@ -232,22 +257,62 @@ class Tally:
         return self._value
 
 
-class PermitCore:
-    """The right to be in flight."""
+class Permit:
+    """The right to be in flight. It is released once, by the method that tells what became of the work.
+
+    In `with`, and `async with`: a success, or ignored if the block raises.
+    """
 
     __slots__ = ("__weakref__", "_state", "gauge", "since")
 
-    def __init__(self, gauge: Any, since: float) -> None:
-        if not cython.compiled:
-            self._state = Atomic()
-        self.gauge = gauge
-        self.since = since
+    def __init__(self) -> None:
+        raise TypeError("a Permit is acquired from a PressureGauge")
 
-    def settle(self) -> bool:
-        """True for the one call that settles it."""
-        return bool(guarded_cas(self._state, OPEN, SETTLED))
+    def release(self) -> None:
+        """The work succeeded: its duration counts."""
+        self._settle()
+        if self.gauge._learning:
+            self.gauge.ended(self.since)
+        else:
+            self.gauge.leave()
+
+    def drop(self) -> None:
+        """The work failed for overload, of this or of what it depends on: the limit should shrink."""
+        self._settle()
+        self.gauge.ended(-1.0)
+
+    def ignore(self) -> None:
+        """The work says nothing of the load: it failed for another reason, or was cut short."""
+        self._settle()
+        self.gauge.leave()
+
+    @cython.final
+    def _settle(self) -> bool:
+        if not guarded_cas(self._state, OPEN, SETTLED):
+            raise RuntimeError("this permit has been released; acquire another for each piece of work")
+        return True
 
     @property
     def released(self) -> bool:
         """Has it been released, with whatever outcome?"""
         return atomic_load(self._state) != OPEN
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if atomic_load(self._state) != OPEN:
+            return  # Inside, by hand, with another outcome.
+        if error is None:
+            self.release()
+        else:
+            self.ignore()
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __repr__(self) -> str:
+        return f"<Permit {'released' if self.released else 'held'} of {self.gauge!r}>"

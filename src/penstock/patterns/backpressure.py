@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
 
-from penstock._kernel.gauges import GaugeCore, PermitCore, Tally, admitted_mark
+from penstock._kernel.gauges import GaugeCore, Permit, Tally, admitted_mark
 from penstock._kernel.loops import TaskWaiter
 from penstock.context import current
 from penstock.errors import OutOfCapacity
@@ -20,7 +20,6 @@ from penstock.sync import Mutex
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
 
 __all__ = ["AIMD", "GaugeStatistics", "Gradient2", "Permit", "PressureGauge", "Vegas"]
 
@@ -60,63 +59,6 @@ class GaugeStatistics:
 
 
 @final
-class Permit(PermitCore):
-    """The right to be in flight. It is released once, by the method that tells what became of the work.
-
-    In `with`, and `async with`: a success, or ignored if the block raises.
-    """
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-        gauge: PressureGauge
-        since: float
-
-    def release(self) -> None:
-        """The work succeeded: its duration counts."""
-        self._settle()
-        self.gauge._ended(self.since)
-
-    def drop(self) -> None:
-        """The work failed for overload, of this or of what it depends on: the limit should shrink."""
-        self._settle()
-        self.gauge._ended(None)
-
-    def ignore(self) -> None:
-        """The work says nothing of the load: it failed for another reason, or was cut short."""
-        self._settle()
-        self.gauge.leave()
-
-    def _settle(self) -> None:
-        if not self.settle():
-            raise RuntimeError("this permit has been released; acquire another for each piece of work")
-
-    def __enter__(self) -> Permit:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.released:
-            return  # Inside, by hand, with another outcome.
-        if error is None:
-            self.release()
-        else:
-            self.ignore()
-
-    async def __aenter__(self) -> Permit:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
-
-    def __repr__(self) -> str:
-        return f"<Permit {'released' if self.released else 'held'} of {self.gauge!r}>"
-
-
-@final
 class PressureGauge(GaugeCore):
     """Bounds how much work is in flight, and rejects with `OutOfCapacity` what does not fit.
 
@@ -145,7 +87,7 @@ class PressureGauge(GaugeCore):
             raise ValueError(f"a gauge's queue must be 0 or more, not {queue}")
         if max_wait is not None and not max_wait > 0:
             raise ValueError(f"max_wait must be more than 0 seconds, not {max_wait}; without a queue nobody waits")
-        super().__init__(first, queue)
+        super().__init__(first, queue, self._adaptive is not None)
         self._max_wait = max_wait
         self._counts = _Counts()
         self._sampling = Mutex()
@@ -153,12 +95,13 @@ class PressureGauge(GaugeCore):
 
     # Acquiring
 
-    def try_acquire(self) -> Permit | None:
-        """A permit, if there is room and nobody waits; None otherwise. Does not look at the context."""
-        if self.admit_now():
-            return Permit(self, 0.0 if self._adaptive is None else monotonic())
+    if TYPE_CHECKING:
+
+        def try_acquire(self) -> Permit | None: ...
+
+    def rejected(self) -> None:
+        """One has been refused at once."""
         self._counts.full.add()
-        return None
 
     def acquire(self, priority: int = 0) -> Permit:
         """A permit; waits in the queue if there is one, those with a higher priority first.
@@ -196,9 +139,8 @@ class PressureGauge(GaugeCore):
         if not admitted:
             self._counts.full.add()
             raise OutOfCapacity(f"{self.in_flight} of {self.limit} are in flight, and no more may wait")
-        now = monotonic()
-        self._counts.wait(now - since)
-        return Permit(self, now)
+        self._counts.wait(monotonic() - since)
+        return self.permit()  # type: ignore[no-any-return]
 
     def _waited(self) -> OutOfCapacity:
         self._counts.waited.add()
@@ -222,14 +164,16 @@ class PressureGauge(GaugeCore):
 
     # Learning
 
-    def _ended(self, since: float | None) -> None:
-        adaptive = self._adaptive
-        if since is None:
+    def ended(self, since: float) -> None:
+        """One leaves that was admitted at that time, with success; negative: it was dropped."""
+        dropped = since < 0
+        if dropped:
             self._counts.dropped.add()
+        adaptive = self._adaptive
         if adaptive is not None and self._sampling.try_acquire():  # Who comes meanwhile is not sampled.
             try:
                 now = monotonic()
-                window = self._window.sample(now, None if since is None else now - since, self.in_flight)
+                window = self._window.sample(now, None if dropped else now - since, self.in_flight)
                 if window is not None:
                     self.set_limit(max(1, adaptive.update(window, self.limit)))
             finally:
