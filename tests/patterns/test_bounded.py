@@ -205,6 +205,33 @@ def test_a_failure_cancels_what_is_under_way() -> None:
     assert cancelled.recv_nowait()
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_failure_does_not_wait_for_what_comes_before_it(ordered: bool) -> None:
+    parked = threading.Event()
+
+    def work(value: int) -> None:
+        if value == 0:
+            parked.set()
+            penstock.sleep(30)
+        parked.wait(20)
+        raise ValueError("one")
+
+    with pytest.raises(ValueError, match="one"):
+        list(pmap(work, range(2), limit=2, ordered=ordered))
+
+    async def awork(value: int) -> None:
+        if value == 0:
+            await asyncio.sleep(30)
+        raise ValueError("one")
+
+    async def body() -> None:
+        with pytest.raises(ValueError, match="one"):
+            async for _ in apmap(awork, range(2), limit=2, ordered=ordered):
+                pass
+
+    asyncio.run(body())
+
+
 def test_work_that_does_not_react_is_not_waited_for_long() -> None:
     release = threading.Event()
 

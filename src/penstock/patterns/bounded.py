@@ -18,9 +18,10 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final, overload
 
 from penstock._kernel.latch import Countdown
+from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
-from penstock.errors import Cancelled, ChannelClosed
+from penstock.errors import Cancelled, ChannelClosed, WouldBlock
 from penstock.group import is_async, start_task, wait_for_zero
 from penstock.patterns.executors import Chunks, is_executor, workers_of
 from penstock.sync import Semaphore
@@ -89,7 +90,6 @@ class Run:
         self.at_work = Countdown(1)  # The feeder, and those it starts.
         self.at_work.closed_at_zero(self.done)
         self.workers = 0
-        self.failed_at: int | None = None
         self.source_error: BaseException | None = None
         self.chunks = None if on is None else Chunks(on, function, self.most // (self.limit + 1))
 
@@ -125,10 +125,11 @@ class Run:
         return 1 if self.ahead == self.least else self.ahead // 4
 
     def failed(self, number: int, error: BaseException) -> None:
-        """The item of that number failed: those behind it need no work any more."""
-        if self.failed_at is None or number < self.failed_at:
-            self.failed_at = number
+        """An item failed: everything else is cancelled. What ends because of that has not failed."""
+        if self.context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error)):
+            return
         self.done.send_nowait((number, Failure(error)))
+        self.context.cancel()
 
     # As the owner of its tasks
 
@@ -159,7 +160,7 @@ def _feed(run: Run) -> None:
         source = iter(run.items)
         run.items = None
         run.since = monotonic()
-        while run.failed_at is None:
+        while True:
             if not places:
                 places = run.portion()
                 room.acquire(places)
@@ -198,7 +199,7 @@ async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
         source = aiter(run.items) if is_async_source else iter(run.items)
         run.items = None
         run.since = monotonic()
-        while run.failed_at is None:
+        while True:
             if not places:
                 places = run.portion()
                 await room.aacquire(places)
@@ -237,8 +238,6 @@ def _work(run: Run) -> None:
     function = run.function
     send = run.done.send_nowait
     for number, item in run.queue:
-        if run.failed_at is not None and number > run.failed_at:
-            continue
         try:
             result = function(item)
         except BaseException as error:  # noqa: BLE001  the reader's business
@@ -258,8 +257,6 @@ async def _work_async(run: Run) -> None:
     function = run.function
     send = run.done.send_nowait
     async for number, item in run.queue:
-        if run.failed_at is not None and number > run.failed_at:
-            continue
         try:
             result = await function(item)
         except GeneratorExit:
@@ -275,8 +272,6 @@ def _work_on_executor(run: Run) -> None:
     chunks = run.chunks
     assert chunks is not None  # noqa: S101
     for number, item in run.queue:
-        if run.failed_at is not None and number > run.failed_at:
-            continue
         numbers, items = [number], [item]
         while len(items) < chunks.size:
             try:
@@ -296,7 +291,7 @@ def _work_on_executor(run: Run) -> None:
 
 
 class _Reader(Generic[R]):
-    __slots__ = ("__weakref__", "_ended", "_feeder", "_held", "_next", "_ordered", "_run", "_started")
+    __slots__ = ("__weakref__", "_ended", "_failure", "_feeder", "_held", "_next", "_ordered", "_run", "_started")
 
     def __init__(self, run: Run, feeder: Callable[[Run], Any], *, ordered: bool) -> None:
         self._run = run
@@ -304,6 +299,7 @@ class _Reader(Generic[R]):
         self._ordered = ordered
         self._held: dict[int, Any] = {}
         self._next = 0
+        self._failure: Failure | None = None
         self._started = False
         self._ended = False
 
@@ -326,6 +322,28 @@ class _Reader(Generic[R]):
         self._run.context.cancel()
         return self._run.source_error
 
+    def _failed(self, number: int, failure: Failure) -> None:
+        """After all work has ended: what is done is delivered, up to the first item that is not; then the failure."""
+        held = self._held
+        held[number] = failure
+        while True:
+            try:
+                at, value = self._run.done.recv_nowait()
+            except (WouldBlock, ChannelClosed):
+                break
+            held.setdefault(at, value)
+        self._failure = failure
+
+    def _after_failure(self) -> Any:
+        """The next of the results that are there nevertheless."""
+        value = self._held.pop(self._next, self._failure) if self._ordered else self._failure
+        self._next += 1
+        if type(value) is Failure:
+            self._ended = True
+            self._held.clear()
+            raise value.error
+        return value
+
     def __del__(self) -> None:
         if hasattr(self, "_run") and not self._ended:
             self._finish()
@@ -340,9 +358,11 @@ class Results(_Reader[R]):
     def __iter__(self) -> Iterator[R]:
         return self
 
-    def __next__(self) -> R:
+    def __next__(self) -> R:  # noqa: C901  the path of every item is one piece
         if self._ended:
             raise StopIteration
+        if self._failure is not None:
+            return self._after_failure()  # type: ignore[no-any-return]
         if not self._started:
             self._begin()
         run = self._run
@@ -354,27 +374,32 @@ class Results(_Reader[R]):
             try:
                 at, value = next(run.done)
                 if self._ordered:
-                    while at != number:
+                    while at != number and type(value) is not Failure:
                         held[at] = value
                         at, value = next(run.done)
+                if type(value) is Failure:
+                    self._wait()
+                    self._failed(at, value)
+                    return self._after_failure()  # type: ignore[no-any-return]
             except StopIteration:
                 error = self._closed()
                 if error is None:
                     raise
                 raise error from None
             except BaseException:
-                self.close()
+                if self._failure is None:
+                    self.close()
                 raise
         self._next = number + 1
-        if type(value) is Failure:
-            self.close()
-            raise value.error
         run.room.release()
         return value  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""
         self._finish()
+        self._wait()
+
+    def _wait(self) -> None:
         # It may not react; and a thread that runs an event loop must not wait.
         with suppress(TimeoutError, RuntimeError):
             self._run.at_work.wait_in_thread(PATIENCE, "Results.close", "AsyncResults.aclose", True)
@@ -397,9 +422,11 @@ class AsyncResults(_Reader[R]):
     def __aiter__(self) -> AsyncIterator[R]:
         return self
 
-    async def __anext__(self) -> R:
+    async def __anext__(self) -> R:  # noqa: C901  as Results
         if self._ended:
             raise StopAsyncIteration
+        if self._failure is not None:
+            return self._after_failure()  # type: ignore[no-any-return]
         if not self._started:
             self._begin()
         run = self._run
@@ -411,27 +438,32 @@ class AsyncResults(_Reader[R]):
             try:
                 at, value = await run.done.arecv()
                 if self._ordered:
-                    while at != number:
+                    while at != number and type(value) is not Failure:
                         held[at] = value
                         at, value = await run.done.arecv()
+                if type(value) is Failure:
+                    await self._wait()
+                    self._failed(at, value)
+                    return self._after_failure()  # type: ignore[no-any-return]
             except ChannelClosed:
                 error = self._closed()
                 if error is None:
                     raise StopAsyncIteration from None
                 raise error from None
             except BaseException:
-                await self.aclose()
+                if self._failure is None:
+                    await self.aclose()
                 raise
         self._next = number + 1
-        if type(value) is Failure:
-            await self.aclose()
-            raise value.error
         run.room.release()
         return value  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""
         self._finish()
+        await self._wait()
+
+    async def _wait(self) -> None:
         with suppress(TimeoutError):  # It may not react.
             await wait_for_zero(self._run.at_work, PATIENCE, "AsyncResults.aclose", shielded=True)
 
@@ -464,9 +496,10 @@ def pmap(
     items at a time where they are quick; `items` is iterated in one thread of its own. The default limit is five more
     than there are processors, 32 at most; on an executor, one more than its workers.
 
-    The first failure is raised bare in its place, an error of `items` after the results of what came before; work under
-    way is then cancelled, and waited for, for two seconds at most. So it is when the ambient context ends, and on
-    leaving early: `close()`, the end of a `with` block, or dropping the iterator, which does not wait.
+    The first failure cancels what is under way, which is waited for, for two seconds at most. Then it is raised bare,
+    in its place: after what is there of the results before it. An error of `items` is raised after the results of all
+    that came before. Work under way is cancelled and waited for as well when the ambient context ends, and on leaving
+    early: `close()`, the end of a `with` block, or dropping the iterator, which does not wait.
     """
     if hasattr(items, "__aiter__") and not hasattr(items, "__iter__"):
         raise TypeError(f"{items!r} is an asynchronous iterable; use 'async for … in apmap()'")
