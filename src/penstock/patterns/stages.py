@@ -7,16 +7,17 @@ generator, which runs wherever the next hand-over reads it: so adjacent stages t
 from __future__ import annotations
 
 from collections import deque
-from contextlib import closing
+from contextlib import aclosing, closing, suppress
 from inspect import iscoroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from penstock._kernel.latch import Countdown
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import ChannelClosed
-from penstock.group import is_async, start_task
-from penstock.patterns.bounded import apmap, pmap
+from penstock.group import is_async, start_task, wait_for_zero
+from penstock.patterns.bounded import PATIENCE, apmap, pmap
 from penstock.time import asleep, sleep
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class TimedBatch(Stage):
         return batch, True
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
-        with closing(Pump(upstream, in_tasks=True)) as pump:
+        async with aclosing(Pump(upstream, in_tasks=True)) as pump:
             more = True
             while more:
                 batch, more = await self._acollected(pump)
@@ -210,7 +211,7 @@ class Merge(Stage):
             yield from bare(pump.channel)
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
-        with closing(Pump(upstream, *map(each, self.others), in_tasks=True)) as pump:
+        async with aclosing(Pump(upstream, *map(each, self.others), in_tasks=True)) as pump:
             async for item in abare(pump.channel):
                 yield item
 
@@ -304,8 +305,9 @@ class Pump:
 
     def __init__(self, *sources: Any, in_tasks: bool) -> None:
         self.channel: Channel[Any] = Channel()
+        self._at_work = Countdown(len(sources))
+        self._at_work.closed_at_zero(self.channel)
         self._context = current().with_cancel()
-        self._ends: Channel[None] = Channel(len(sources))
         with self._context.attach():
             for source in sources:
                 start_task(_apump if in_tasks else _pump, (source, self.channel), self)
@@ -315,9 +317,7 @@ class Pump:
             self.channel.close(error)
 
     def _member_gone(self, _context: Context) -> None:
-        self._ends.send_nowait(None)
-        if len(self._ends) == self._ends.capacity:
-            self.channel.close()
+        self._at_work.add(-1)
 
     def check(self) -> None:
         """Raise what a source raised."""
@@ -325,9 +325,19 @@ class Pump:
             raise self.channel.error
 
     def close(self) -> None:
-        """End the tasks. They are not waited for: this may be the end of a generator that was dropped."""
+        """End the tasks, and wait until they have let go of their sources, for two seconds at most."""
         self._context.cancel()
         self.channel.close()
+        # A source may not react; and a thread that runs an event loop must not wait.
+        with suppress(TimeoutError, RuntimeError):
+            self._at_work.wait_in_thread(PATIENCE, "Pump.close", "Pump.aclose", True)
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self._context.cancel()
+        self.channel.close()
+        with suppress(TimeoutError):
+            await wait_for_zero(self._at_work, PATIENCE, "Pump.aclose", shielded=True)
 
 
 def _pump(source: Iterator[Any], channel: Channel[Any]) -> None:
