@@ -16,7 +16,7 @@ INTERPRETER := $(shell $(PYTHON) scripts/interpreter.py)
 SOURCES := $(shell find src \( -name __pycache__ -o -name '*.egg-info' \) -prune -o \
     \( -name '*.py' -o -name '*.pxd' -o -name '*.h' -o -type d ! -name src \) -print)
 
-.PHONY: help digest test test-all bench lint typecheck package tsan tsan-with clean
+.PHONY: help digest test test-all bench lint typecheck docs package tsan tsan-with clean
 
 help:
 	@echo 'make digest DIR=.   digest every file under DIR'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench          measure against the peers'
 	@echo 'make lint           Ruff'
 	@echo 'make typecheck      mypy and pyright'
+	@echo 'make docs           build the documentation into docs/_build'
 	@echo 'make package        build the source distribution and the wheels, and check them'
 	@echo 'make tsan           stress the compiled kernel under ThreadSanitizer'
 	@echo 'make clean          remove what was built'
@@ -51,6 +52,9 @@ bench: $(VENV)/penstock.stamp $(VENV)/bench.stamp
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+docs: $(VENV)/penstock.stamp $(VENV)/docs.stamp
+	$(BIN)/sphinx-build --fail-on-warning --quiet -b html docs docs/_build
 
 typecheck: $(VENV)/penstock.stamp $(VENV)/typecheck.stamp
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""The README's snippets run, and print what their comments say."""
+"""The snippets of the README and of the documentation run, and print what their comments say."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parent.parent
+SNIPPETS = [
+    pytest.param(snippet, id=f"{path.stem}-{number}")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for number, snippet in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+]
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) >= 3
+    assert len(SNIPPETS) >= 9
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippet(number: int) -> None:
-    snippet = SNIPPETS[number]
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_snippet(snippet: str) -> None:
     done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     printed = done.stdout.splitlines()

@@ -1,0 +1,10 @@
+"""How the documentation is built: `make docs`."""
+
+project = "Penstock"
+author = "The Penstock developers"
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+html_theme = "furo"
+html_title = "Penstock"
+nitpicky = False
+autodoc_typehints = "none"
+exclude_patterns = ["_build"]
