@@ -160,6 +160,8 @@ def test_max_wait_and_the_context(colour: Any) -> None:
             with pytest.raises(Cancelled):
                 await ops.call(patient, "acquire")
             assert patient.try_acquire() is None
+            with pytest.raises(Cancelled):
+                PressureGauge(1).do(int)
         held.ignore()
         permit.ignore()
         assert patient.in_flight == gauge.in_flight == 0

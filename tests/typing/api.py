@@ -10,6 +10,7 @@ from typing import Any, assert_type
 
 import penstock
 from penstock import (
+    AIMD,
     Channel,
     ChannelStatistics,
     Condition,
@@ -17,26 +18,41 @@ from penstock import (
     Group,
     Mutex,
     Once,
+    Permit,
+    PressureGauge,
     RecvChannel,
     RWMutex,
     Selected,
     Semaphore,
     SendCase,
     SendChannel,
+    ShardedMap,
+    Stream,
     Task,
     Ticker,
     Timer,
+    Vegas,
     WaitGroup,
+    acall,
+    afirst,
     after,
     aonce_value,
+    apmap,
     aselect,
     asleep,
+    broadcast,
+    call,
     cancel_scope,
     current,
     fail_after,
+    fan_in,
+    fan_out,
+    first,
+    for_each,
     go,
     move_on_after,
     once_value,
+    pmap,
     select,
     sleep,
     tick,
@@ -268,3 +284,69 @@ def timers() -> None:
     assert_type(timer.channel, RecvChannel[float])
     assert_type(timer.reset(2), bool)
     assert_type(timer.stop(), bool)
+
+
+def calls() -> None:
+    assert_type(call(length, "text"), int)
+    assert_type(call(describe, 1, "m"), str)
+    call(describe, "m", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(first(lambda: 1, lambda: 2), int)
+
+
+async def calls_async() -> None:
+    assert_type(await acall(fetch, 1), bytes)
+    assert_type(await acall(length, "text"), int)
+    assert_type(await afirst(asleep_briefly, asleep_briefly), float)
+
+
+def fans() -> None:
+    numbers = Channel[int](1)
+    assert_type(fan_in(numbers, numbers.receiver).recv(), int)
+    assert_type(fan_out(numbers, 2)[0].recv(), int)
+    assert_type(broadcast(numbers, 2)[0].recv(), int)
+    fan_in(numbers.sender)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def maps() -> None:
+    counts: ShardedMap[str, int] = ShardedMap(4)
+    counts["a"] = 1
+    counts["a"] = "b"  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]
+    assert_type(counts["a"], int)
+    assert_type(counts.update_with("a", lambda _: 1), int)
+    assert_type(counts.compute_if_absent("a", lambda: 1), int)
+    assert_type(counts.snapshot(), dict[str, int])
+
+
+def bounded() -> None:
+    assert_type(list(pmap(length, ["a"], limit=2)), list[int])
+    pmap(length, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for_each(length, ["a"], 2)
+
+
+async def bounded_async() -> None:
+    async for value in apmap(fetch, [1], 2, ordered=False):
+        assert_type(value, bytes)
+    async for number in apmap(length, ["a"]):
+        assert_type(number, int)
+
+
+def streams() -> None:
+    assert_type(Stream(["a"]).map(length).filter(bool).batch(3).collect(), list[list[int]])
+    assert_type(Stream([1]).map(fetch, 3), Stream[bytes])
+    assert_type(Stream([1]).tee(), tuple[Stream[int], ...])
+
+
+def gauges() -> None:
+    gauge = PressureGauge(3, queue=2, max_wait=0.5)
+    assert_type(gauge.do(length, "text"), int)
+    assert_type(gauge.try_acquire(), Permit | None)
+    PressureGauge(AIMD())
+    PressureGauge(Vegas(initial=5))
+    PressureGauge("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def gauges_async() -> None:
+    gauge = PressureGauge(3)
+    assert_type(await gauge.ado(fetch, 1), bytes)
+    async with await gauge.aacquire() as permit:
+        permit.drop()

@@ -41,7 +41,8 @@ cdef class GaugeCore(Gate):
     @cython.locals(permit=Permit)
     cpdef permit(self)
     cpdef ended(self, double since)
-    cpdef run_now(self, object function, tuple args)
+    cpdef bint admit_in_context(self) except -1
+    cpdef run(self, object function, tuple args)
 
 @cython.final
 cdef class Tally:

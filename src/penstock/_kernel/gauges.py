@@ -225,8 +225,13 @@ class GaugeCore(Gate):
         """How many have been admitted."""
         return self._admitted
 
-    def run_now(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """`function(*args)` as one in flight, which has been admitted."""
+    def admit_in_context(self) -> bool:
+        """As `admit_now`, under the ambient context."""
+        check_ambient()
+        return self.admit_now()
+
+    def run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """`function(*args)` as one in flight, which has been admitted and of which nothing is learned."""
         try:
             result = function(*args)
         finally:

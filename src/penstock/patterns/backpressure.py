@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
 
 from penstock._kernel.gauges import GaugeCore, Permit, Tally, admitted_mark
 from penstock._kernel.loops import TaskWaiter
-from penstock.context import current
 from penstock.errors import OutOfCapacity
 from penstock.group import is_async
 from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Vegas, Window
@@ -110,9 +109,8 @@ class PressureGauge(GaugeCore):
         `max_wait` seconds; `Cancelled` if the ambient context ends.
         """
         since = monotonic()
-        current().check()
         try:
-            admitted = self.admit_now() or self.join_in_thread(priority, self._max_wait) == admitted_mark
+            admitted = self.admit_in_context() or self.join_in_thread(priority, self._max_wait) == admitted_mark
         except TimeoutError:
             raise self._waited() from None
         return self._permit(admitted, since)
@@ -120,8 +118,7 @@ class PressureGauge(GaugeCore):
     async def aacquire(self, priority: int = 0) -> Permit:
         """As `acquire`, for an asyncio task to await."""
         since = monotonic()
-        current().check()
-        if self.admit_now():
+        if self.admit_in_context():
             return self._permit(True, since)
         try:
             outcome = self.begin_join(priority, self._max_wait)
@@ -150,8 +147,8 @@ class PressureGauge(GaugeCore):
 
     def do(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `function(*args)` as one in flight. As `acquire`; a success, or ignored if it raises."""
-        if self._adaptive is None and self.admit_now():
-            return self.run_now(function, args)  # type: ignore[no-any-return]
+        if self._adaptive is None and self.admit_in_context():
+            return self.run(function, args)  # type: ignore[no-any-return]
         if is_async(function):
             raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
         with self.acquire():

@@ -186,12 +186,16 @@ def first(*functions: Callable[[], T]) -> T:
     raise race.lost()
 
 
-async def afirst(*functions: Callable[[], Awaitable[T]] | Callable[[], T]) -> T:
+@overload
+async def afirst(*functions: Callable[[], Awaitable[T]]) -> T: ...
+@overload
+async def afirst(*functions: Callable[[], Any]) -> Any: ...
+async def afirst(*functions: Callable[[], Any]) -> Any:
     """As `first`, for an asyncio task to await; async functions run as asyncio tasks, others in threads."""
     with _Race(functions, "afirst") as race:
         for _ in range(len(race)):
             value, error = await race.outcomes.arecv()
             if error is None:
-                return value  # type: ignore[no-any-return]
+                return value
             race.failures.append(error)
     raise race.lost()
