@@ -22,6 +22,7 @@ PRINTED = {
 """,
     "crawler.py": "40 pages, 1 broken: HTTP Error 500: Internal Server Error\n",
     "etl.py": "19800 rows of 7 items, 128668.00 in all; 200 bad rows\n",
+    "llm.py": "60 answers, in order\n",
     "server.py": "",
 }
 
