@@ -1,6 +1,6 @@
 """Done, in five versions: a request is looked up in an expensive way, and whoever asked goes away meanwhile.
 
-The slides' own example. Each version prints what it does; the comments say what is wrong with it.
+After the examples of talks on Go's patterns. Each version prints what it does; the comments say what is wrong with it.
 
     python examples/done.py
 """
@@ -52,8 +52,8 @@ def the_common_mistake() -> None:
 def the_fix() -> None:
     """The call runs beside, and its answer is waited for no longer than somebody wants it.
 
-    On the slide the channel has no room, so that a call whose answer nobody takes waits for ever. With room for one,
-    it ends.
+    In its usual form the channel has no room, so that a call whose answer nobody takes waits for ever. With room
+    for one, it ends.
     """
     answers = go_without_a_context(expensive)
     try:

@@ -1,4 +1,4 @@
-"""The server of the slides: what it has no capacity for is rejected at once, and the rest is served in time.
+"""A server with a gauge: what it has no capacity for is rejected at once, and the rest is served in time.
 
     penstock serve            starts it; or: uvicorn examples.server:app
 

@@ -72,7 +72,7 @@ def digest(
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option("--limit", type=click.IntRange(min=0), help="Requests in flight; 0: no limit; default: it finds itself.")
 def serve(host: str, port: int, limit: int | None) -> None:
-    """Start the server of the slides on backpressure, to try a load on: '/' costs, '/statistics' tells."""
+    """Start a server behind a gauge, to try a load on: '/' costs something, '/statistics' tells."""
     try:
         import uvicorn
     except ImportError:

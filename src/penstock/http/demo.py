@@ -1,4 +1,4 @@
-"""The server of the slides: requests that cost something, behind a gauge. Started by `penstock serve`.
+"""A server to try a load on: requests that cost something, behind a gauge. Started by `penstock serve`.
 
 GET /             works for 50 milliseconds on a processor that it has to share
 GET /statistics   the gauge, as JSON; never rejected
