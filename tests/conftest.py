@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
 import time
@@ -21,6 +22,12 @@ def pytest_report_header() -> str:
     kernel = "compiled" if penstock.COMPILED else "interpreted"
     gil = "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
     return f"kernel: {kernel}, GIL: {gil}"
+
+
+def pytest_configure() -> None:
+    # A shell starts what it runs in the background with Ctrl-C ignored; the processes that tests start would inherit it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
