@@ -25,7 +25,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure() -> None:
-    # A shell starts what it runs in the background with Ctrl-C ignored; the processes that tests start would inherit it.
+    # A shell starts what it runs in the background with Ctrl-C ignored; what tests start would inherit it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
