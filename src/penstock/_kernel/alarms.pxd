@@ -5,7 +5,7 @@ from penstock._kernel.native cimport Lock, lock_drop, lock_take
 from penstock._kernel.operations cimport deadline_after, park
 from penstock._kernel.scopes cimport check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam
-from penstock._kernel.timers cimport TIMERS, Timer, TimerService, number
+from penstock._kernel.timers cimport Timer, number
 from penstock._kernel.waiters cimport Node, Source, Waiter, wake_all
 
 cdef class Alarm(Timer):

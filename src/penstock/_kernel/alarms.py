@@ -22,7 +22,7 @@ if not cython.compiled:
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import check_ambient
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.timers import TIMERS, Timer, number
+    from penstock._kernel.timers import Timer, number
     from penstock._kernel.waiters import wake_all
 
 
@@ -39,7 +39,7 @@ class Alarm(Timer):
         self._channel: Any = weakref.ref(channel, self._forgotten)
 
     def _forgotten(self, reference: Any) -> None:
-        TIMERS.remove(self)
+        SEAM.runtime.disarm(self)
 
     def expire(self) -> None:
         channel = self._channel()
@@ -64,7 +64,7 @@ class Alarm(Timer):
         if waiter is not None:
             wake_all(waiter)
         if again > 0.0:
-            TIMERS.add(self, again)
+            SEAM.runtime.arm(self, again)
 
     def start(self, seconds: float, period: float) -> bool:
         """Send in `seconds`, and every `period` seconds after that if it is positive. As `stop`, tells what was."""
@@ -80,7 +80,7 @@ class Alarm(Timer):
             self._period = period
         finally:
             lock_drop(channel._lock)
-        TIMERS.add(self, due)
+        SEAM.runtime.arm(self, due)
         return pending
 
     def stop(self) -> bool:
@@ -94,7 +94,7 @@ class Alarm(Timer):
             self._armed = False
         finally:
             lock_drop(channel._lock)
-        TIMERS.remove(self)
+        SEAM.runtime.disarm(self)
         return pending
 
 

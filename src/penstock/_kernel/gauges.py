@@ -53,7 +53,7 @@ class GaugeCore(Gate):
     def _admits(self, kind: int, amount: int) -> bool:
         return self._in_flight < self._limit
 
-    def _admit(self, kind: int, amount: int) -> None:
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
         self._in_flight += 1
         self._admitted += 1
 

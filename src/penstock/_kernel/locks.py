@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take
+    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take, thread_ident
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import AMBIENT
@@ -46,8 +46,8 @@ class Gate(Source):
         """Under the lock: does such a one fit now?"""
         raise NotImplementedError
 
-    def _admit(self, kind: int, amount: int) -> None:
-        """Under the lock: let one in."""
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
+        """Under the lock: let one in, on behalf of that thread."""
         raise NotImplementedError
 
     def _readmit(self, kind: int, amount: int) -> None:
@@ -63,7 +63,7 @@ class Gate(Source):
                 return first
             self._queue.remove(node)
             if node.fire():
-                self._admit(node.kind, node.amount)
+                self._admit(node.kind, node.amount, node.waiter._ident)
                 first = chained(first, last, node.waiter)
                 last = node.waiter
 
@@ -87,7 +87,7 @@ class Gate(Source):
         lock_take(self._lock)
         try:
             if (self._queue.first is None or self._queue.next_waiting() is None) and self._admits(kind, amount):
-                self._admit(kind, amount)
+                self._admit(kind, amount, thread_ident())
                 entered = True
         finally:
             lock_drop(self._lock)
@@ -106,7 +106,7 @@ class Gate(Source):
         lock_take(self._lock)
         try:
             if self._queue.next_waiting() is None and self._admits(node.kind, node.amount):
-                self._admit(node.kind, node.amount)
+                self._admit(node.kind, node.amount, node.waiter._ident)
                 entered = True
             else:
                 self._queue.append(node)
@@ -170,7 +170,7 @@ class SemaphoreCore(Gate):
     def _admits(self, kind: int, amount: int) -> bool:
         return self._free >= amount
 
-    def _admit(self, kind: int, amount: int) -> None:
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
         self._free -= amount
 
     def _readmit(self, kind: int, amount: int) -> None:
@@ -289,17 +289,19 @@ class SemaphoreCore(Gate):
 class RWMutexCore(Gate):
     """A read/write mutex, without its asyncio colour."""
 
-    __slots__ = ("_readers", "_writing")
+    __slots__ = ("_holder", "_readers", "_writing")
 
     def __init__(self) -> None:
         Gate.__init__(self)
+        self._holder = 0  # The thread that was admitted last, for reports.
         self._readers = 0
         self._writing = False
 
     def _admits(self, kind: int, amount: int) -> bool:
         return not self._writing and (kind == READ or self._readers == 0)
 
-    def _admit(self, kind: int, amount: int) -> None:
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
+        self._holder = ident
         if kind == READ:
             self._readers += 1
         else:
@@ -357,10 +359,11 @@ class RWMutexCore(Gate):
 class MutexCore(Source):
     """A mutual exclusion lock, without its asyncio colour."""
 
-    __slots__ = ("_locked", "_queue", "_waking")
+    __slots__ = ("_holder", "_locked", "_queue", "_waking")
 
     def __init__(self) -> None:
         Source.__init__(self)
+        self._holder = 0  # The thread that locked it last, for reports.
         self._locked = False
         self._waking = False
         self._queue = Queue()
@@ -375,6 +378,7 @@ class MutexCore(Source):
         lock_take(self._lock)
         if not self._locked:
             self._locked = taken = True
+            self._holder = thread_ident()
         lock_drop(self._lock)
         return taken
 
@@ -433,6 +437,7 @@ class MutexCore(Source):
                 if node.fire():
                     node.ok = True
                     self._locked = True
+                    self._holder = node.waiter._ident
                     return node.waiter
             else:
                 self._locked = False
@@ -466,6 +471,7 @@ class MutexCore(Source):
                 self._waking = False
             if not self._locked:
                 self._locked = entered = True
+                self._holder = node.waiter._ident
             elif again:
                 self._queue.prepend(node)
             else:

@@ -24,9 +24,8 @@ except ModuleNotFoundError:
 
 if not cython.compiled:
     from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
-    from penstock._kernel.operations import FOREVER, Expiry, expire_at, settle, watch_ambient
-    from penstock._kernel.seam import Interruption
-    from penstock._kernel.timers import TIMERS
+    from penstock._kernel.operations import FOREVER, Expiry, expire_at, note, settle, watch_ambient
+    from penstock._kernel.seam import SEAM, Interruption
     from penstock._kernel.waiters import Node, Waiter
 
 if TYPE_CHECKING:
@@ -180,18 +179,17 @@ class TaskWaiter(Waiter):
     `settled` gives the node that fired or raises what ended the wait.
     """
 
-    __slots__ = ("_expiry", "_loop", "_operation", "_scope_node", "future")
+    __slots__ = ("_expiry", "_loop", "_scope_node", "future")
 
     def __init__(self) -> None:
         Waiter.__init__(self)
         self._scope_node: Node | None = None
         self._expiry: Expiry | None = None
-        self._operation = ""
         self.future: Any = None
 
     def prepare(self, deadline: float, operation: str, shielded: bool) -> None:
         """Watch the clock, and the ambient scope unless shielded. The nodes are queued; `future` is awaited next."""
-        self._operation = operation
+        note(self, deadline, operation)
         if not shielded:
             self._scope_node = watch_ambient(self)
         if deadline < FOREVER:
@@ -210,7 +208,7 @@ class TaskWaiter(Waiter):
 
     def _disarm(self) -> None:
         if self._expiry is not None:
-            TIMERS.remove(self._expiry)
+            SEAM.runtime.disarm(self._expiry)
             self._expiry = None
 
     def wake(self) -> bool:

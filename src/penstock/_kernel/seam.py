@@ -78,6 +78,14 @@ class Runtime:
         """Call `function` in a thread of its own, soon."""
         raise NotImplementedError
 
+    def arm(self, timer: Any, deadline: float) -> None:
+        """Let the `Timer` expire at `deadline`; if it is armed already, at `deadline` instead."""
+        raise NotImplementedError
+
+    def disarm(self, timer: Any) -> bool:
+        """Forget the `Timer`. False if it was not armed."""
+        raise NotImplementedError
+
     def choose(self, n: int) -> int:
         """One of range(n), uniformly."""
         raise NotImplementedError

@@ -1,5 +1,5 @@
 from penstock._kernel.native cimport (
-    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared,
+    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared, thread_ident,
 )
 cimport cython
 
@@ -55,12 +55,18 @@ cdef class Waiter:
     cdef Atomic _state
     cdef int _generation
     cdef int _slots
+    cdef unsigned long _ident
+    cdef str _operation
+    cdef double _since
+    cdef double _deadline
+    cdef object _failure
     cdef Waiter _next
     cdef Node _nodes
     cdef object __weakref__
     cdef void begin(self) noexcept
     cdef void add(self, Node node) noexcept
     cdef bint expire(self) noexcept
+    cdef bint fail(self, object error) noexcept
     @cython.locals(node=Node, state=int)
     cdef Node fired(self)
     @cython.locals(node=Node)

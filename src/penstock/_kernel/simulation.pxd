@@ -1,0 +1,23 @@
+cimport cython
+from penstock._kernel.loops cimport interrupter_for, new_task_waiter, refuse_in_loop
+from penstock._kernel.native cimport thread_ident
+from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
+from penstock._kernel.timers cimport Timer
+from penstock._kernel.waiters cimport Node, Waiter
+
+@cython.final
+cdef class SimulatedWaiter(Waiter):
+    cdef public object world
+    cdef public object seat
+
+@cython.final
+cdef class Simulated(Runtime):
+    cdef Runtime real
+    cdef readonly dict worlds
+    cdef public object elsewhere
+    cdef object world(self)
+
+cdef Simulated SIMULATED
+
+cpdef expire(Timer timer)
+cpdef bint time_out(Waiter waiter)
