@@ -113,6 +113,7 @@ def sleep(seconds: float) -> None:
     check_ambient()
     deadline = deadline_after(number(seconds, "the time to sleep", "a number of seconds"))
     if deadline == 0.0:
+        SEAM.runtime.give_way()
         return
     waiter = SEAM.runtime.thread_waiter("sleep", "asleep")
     try:
