@@ -24,7 +24,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._world = world
         self.actors: dict[Any, Any] = {}
         """What the world knows this loop's tasks as."""
-        self._main: Any = None
+        self._timers: dict[int, Callable[[], None]] = {}
+        """What makes the world forget a timer handle, by the handle's identity."""
 
     # What the world asks
 
@@ -91,17 +92,20 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._check_closed()
         handle: Any = asyncio.TimerHandle(when, callback, list(args), self, context)
         handle._scheduled = True
-        handle._forget = self._world.call_at(when, partial(self._due, handle))
+        self._timers[id(handle)] = self._world.call_at(when, partial(self._due, handle))
         return handle
 
     def _due(self, handle: Any) -> None:
         handle._scheduled = False
+        del self._timers[id(handle)]
         if not handle._cancelled:
             self._ready.append(handle)
             self._world.loop_ready(self)
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
-        handle._forget()
+        forget = self._timers.pop(id(handle), None)
+        if forget is not None:
+            forget()
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None

@@ -107,12 +107,16 @@ def _with_points(original: Callable[..., Any], cls: type, name: str) -> Callable
         return result
 
     operation.__name__ = name
+    operation.__qualname__ = label
     return operation
 
 
 def _watch_select(select: Callable[..., Any], cases: tuple[Any, ...], timeout: float | None, default: bool) -> Any:
     world = _world()
-    if world is None or _is_internal(sys._getframe(1)):
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller.f_globals.get("__name__") == "penstock._kernel.selecting":
+        caller = caller.f_back  # Interpreted, the select itself.
+    if world is None or _is_internal(caller):
         return select(cases, timeout, default)
     channels = [getattr(case, "channel", None) or getattr(case, "_channel", case) for case in cases]
     simple = all(case is None or isinstance(case, Channel) for case in channels)
@@ -146,8 +150,11 @@ def _with_error(original: Callable[..., Any], _cls: type, _name: str) -> Callabl
 
     def end(self: Any, result: Any, error: BaseException | None) -> None:
         world = _world()
-        if world is not None and error is not None and not world.over and not isinstance(error, Cancelled):
-            world.failed.append(self)
+        if world is not None and error is not None and not isinstance(error, Cancelled):
+            if world.over:
+                self._collected = True
+            else:
+                world.failed.append(self)
         original(self, result, error)
 
     return end

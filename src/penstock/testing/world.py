@@ -7,7 +7,8 @@ those of its own tasks. Who runs is the only one who touches the world, so it ne
 Invariants
   E1. Exactly one thread of the world is at work (`current`), or the world is over, or has not begun.
   E2. A task is in `_ready` exactly while it could run on: it is at work, or has been woken, or has timed out.
-  E3. `now` never goes back, and moves only by the firing of a timer. Timers fire in the order of their deadlines.
+  E3. `now` never goes back: it moves a little with each step, and to the deadline of a timer that fires. Timers fire in
+      the order of their deadlines.
   E4. What happens depends on the scenario and on what the strategy answers, and on nothing else.
 """
 
@@ -20,7 +21,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.simulation import Seat, SimulatedWaiter, World, expire, simulated
-from penstock.errors import Cancelled
 from penstock.testing.schedules import CLOCK
 from penstock.testing.strategies import PrunedError
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from penstock.testing.strategies import Footprint, Strategy
 
 START = 1000.0
+STEP = 1e-6
+"""Seconds that a step takes, so that time goes by for those who never sleep."""
 USER: Footprint = frozenset({0})
 """The footprint of a step of the user's own code, which may touch what other steps of that kind touch."""
 FOREVER = float("inf")
@@ -49,11 +51,8 @@ LAST_GASPS = 10_000
 """So many steps may a task take while it is unwound."""
 
 
-class Abandoned(Cancelled):
-    """The schedule is over: the task is unwound."""
-
-    def __init__(self) -> None:
-        super().__init__("the explored schedule is over")
+class Abandoned(BaseException):
+    """The schedule is over: the task is unwound. Nothing that it does meanwhile counts."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +229,7 @@ class ExploredWorld(World):
 
     def park(self, waiter: SimulatedWaiter, deadline: float) -> None:
         if self.over:
+            self._gasp()
             raise Abandoned
         if waiter.seat is not None:
             return  # Woken before.
@@ -336,6 +336,7 @@ class ExploredWorld(World):
 
     def _stepped(self, me: Actor) -> None:
         self.steps += 1
+        self.now += STEP
         self._strategy.stepped(me.number, me.footprint)
         me.footprint = None
         self._fires = 0
@@ -547,7 +548,7 @@ class ExploredWorld(World):
         due = self._due.pop(0)
         self.now = max(self.now, due.deadline)
         if self.events is not None:
-            self.events.append((None, f"moves to {self.now - START:g} s", None, None))
+            self.events.append((None, f"moves to {self.now - START:.6g} s", None, None))
         self.trace.append((CLOCK, ""))
         self._firing = True
         try:
