@@ -67,7 +67,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             return
         task = self._world.loop_step()
         if self._ready:
-            self._take(task)._run()
+            handle = self._take(task)
+            if not handle._cancelled:
+                handle._run()
 
     def _take(self, task: Any) -> Any:
         for at, handle in enumerate(self._ready):
