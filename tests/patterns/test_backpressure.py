@@ -333,6 +333,33 @@ def test_a_gauge_learns() -> None:
             permit.release()
 
 
+def test_an_adaptive_limit_that_fails_costs_no_place() -> None:
+    class Broken:
+        initial = 2
+
+        def update(self, _window: Window, _limit: int) -> int:
+            raise LookupError("broken")
+
+    gauge = PressureGauge(Broken())
+    for _ in range(5):
+        permit = gauge.try_acquire()
+        assert permit is not None
+        with pytest.raises(LookupError, match="broken"):
+            permit.drop()
+    assert gauge.in_flight == 0
+    assert gauge.acquire().release() is None
+
+
+@pytest.mark.parametrize("limit", [1, AIMD()])
+def test_do_takes_no_coroutine_for_a_result(limit: Any) -> None:
+    async def work() -> None: ...
+
+    gauge = PressureGauge(limit)
+    with pytest.raises(TypeError, match=r"use 'await gauge\.ado"):
+        gauge.do(lambda: work())  # noqa: PLW0108  that is the misuse
+    assert gauge.in_flight == 0
+
+
 def test_misuse() -> None:
     for wrong in (0, -1):
         with pytest.raises(ValueError, match="limit must be 1 or more"):
