@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import penstock
-from penstock import Channel, DeadlineExceeded, Stream, fail_after
+from penstock import Cancelled, Channel, DeadlineExceeded, Stream, fail_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -269,6 +269,94 @@ def at_work(frame: Any) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def test_a_source_that_does_not_react_is_left_behind() -> None:
+    """Closing waits for it, not for long, and then ends the other stages all the same."""
+    release = threading.Event()
+    closed = []
+
+    def stuck() -> Iterator[int]:
+        yield 1
+        release.wait(30)
+        yield 2
+
+    def tidy(value: int) -> Iterator[int]:
+        try:
+            yield value
+            yield value
+        finally:
+            closed.append(value)
+
+    stream = Stream(stuck()).flat_map(lambda value: [value]).map(str, limit=2).map(int).flat_map(tidy)
+    reading: Any = iter(stream)
+    assert next(reading) == 1
+    until(lambda: any(at_work(frame) for frame in sys._current_frames().values()))
+    time.sleep(0.05)
+    reading.close()
+    assert closed == [1]
+    release.set()
+    until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+
+
+def test_all_stages_are_closed_although_one_fails_to() -> None:
+    closed = []
+
+    def untidy(value: int) -> Iterator[int]:
+        try:
+            yield value
+            yield value
+        finally:
+            closed.append(value)
+            raise LookupError(value)
+
+    def one(value: int) -> Iterator[int]:
+        try:
+            yield value
+            yield value
+        finally:
+            closed.append(-value)
+
+    reading: Any = iter(Stream([1]).flat_map(one).flat_map(untidy))
+    assert next(reading) == 1
+    with pytest.raises(LookupError):
+        reading.close()
+    assert closed == [1, -1]
+
+
+@both
+@pytest.mark.parametrize("error", [StopIteration, Cancelled, KeyboardInterrupt])
+def test_no_error_looks_like_the_end(colour: str, error: type[BaseException]) -> None:
+    def fail(value: int) -> int:
+        if value == 3:
+            raise error("three")
+        return value
+
+    def items() -> Iterator[int]:
+        yield from map(fail, range(5))  # A generator: StopIteration is a RuntimeError here already.
+
+    if error is KeyboardInterrupt and colour == "tasks":
+        return  # asyncio's loop ends by it.
+    expected = RuntimeError if error is StopIteration else error
+    for make in (
+        lambda: Stream(range(5)).map(fail),
+        lambda: Stream(range(5)).map(fail, limit=3),
+        lambda: Stream(range(5)).filter(fail),
+        lambda: Stream(range(5)).flat_map(lambda value: [fail(value)]),
+        *(
+            ()
+            if error is StopIteration
+            else (
+                lambda: Stream(items()).merge([1, 2]),
+                lambda: Stream([1, 2]).merge(items()),
+                lambda: Stream(items()).batch(2, within=5),
+                lambda: Stream(items()).tee(1)[0],
+                lambda: Stream(items()).map(str, limit=2),
+            )
+        ),
+    ):
+        with pytest.raises(expected):
+            collected(lambda _, make=make: make(), colour)
 
 
 def test_the_context_ends_it() -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final, overload
 
 from penstock._kernel.latch import Countdown
+from penstock._kernel.locks import now
 from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
@@ -79,7 +79,7 @@ class Run:
         self.least = 2 * self.limit if ahead is None else positive(ahead, "ahead")
         self.most = max(self.least, AHEAD_OF_QUICK_ITEMS) if ahead is None else self.least
         self.ahead = self.least
-        self.since = monotonic()
+        self.since = now()
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
         self.context: Context = current().with_cancel()
         self.room = Semaphore(self.most)
@@ -109,14 +109,14 @@ class Run:
 
     def change_of_pace(self, number: int) -> int:
         """As the feeder comes to this item: how many places more, or, negative, fewer there should be from now on."""
-        now = monotonic()
+        at = now()
         if self.chunks is None:
-            quick = (now - self.since) * min(self.limit, self.workers) < QUICK * self.ahead
+            quick = (at - self.since) * min(self.limit, self.workers) < QUICK * self.ahead
         else:
             quick = self.chunks.item_seconds < QUICK
         change = min(self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
         self.ahead += change
-        self.since = now
+        self.since = at
         self.reckoned = number + self.ahead + max(change, 0)
         return change
 
@@ -126,10 +126,18 @@ class Run:
 
     def failed(self, number: int, error: BaseException) -> None:
         """An item failed: everything else is cancelled. What ends because of that has not failed."""
-        if self.context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error)):
+        if self._ended_by(error):
             return
-        self.done.send_nowait((number, Failure(error)))
+        self.done.send_nowait((number, Failure(_no_end(error, self.function))))
         self.context.cancel()
+
+    def source_failed(self, error: BaseException) -> None:
+        """The source did. If it ended because nobody reads any more, it has not failed."""
+        if not self._ended_by(error):
+            self.source_error = _no_end(error, "the source")
+
+    def _ended_by(self, error: BaseException) -> bool:
+        return self.context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error))
 
     # As the owner of its tasks
 
@@ -139,6 +147,15 @@ class Run:
     def _member_gone(self, _context: Context) -> None:
         """A task has ended, whether it began or not."""
         self.at_work.add(-1)
+
+
+def _no_end(error: BaseException, raised_by: Any) -> BaseException:
+    """An error of somebody else's, as one that does not look like the end of the results."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    failure = RuntimeError(f"{raised_by if isinstance(raised_by, str) else repr(raised_by)} raised {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def positive(n: Any, name: str) -> int:
@@ -159,7 +176,7 @@ def _feed(run: Run) -> None:
     try:
         source = iter(run.items)
         run.items = None
-        run.since = monotonic()
+        run.since = now()
         while True:
             if not places:
                 places = run.portion()
@@ -182,15 +199,13 @@ def _feed(run: Run) -> None:
                     room.release(places)
                     places = 0
                     room.acquire(-change)
-    except Cancelled:
-        pass  # Nobody reads any more; or the source's own, which means the same.
     except BaseException as error:  # noqa: BLE001  the reader's business
-        run.source_error = error
+        run.source_failed(error)
     finally:
         run.queue.close()
 
 
-async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
+async def _feed_async(run: Run) -> None:
     number = places = 0
     room = run.room
     send = run.queue.send_nowait
@@ -198,7 +213,7 @@ async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
         is_async_source = hasattr(run.items, "__aiter__")
         source = aiter(run.items) if is_async_source else iter(run.items)
         run.items = None
-        run.since = monotonic()
+        run.since = now()
         while True:
             if not places:
                 places = run.portion()
@@ -221,12 +236,10 @@ async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
                     room.release(places)
                     places = 0
                     await room.aacquire(-change)
-    except Cancelled:
-        pass
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001  the reader's business
-        run.source_error = error
+        run.source_failed(error)
     finally:
         run.queue.close()
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from contextlib import aclosing, closing, suppress
 from inspect import iscoroutine
-from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock._kernel.latch import Countdown
+from penstock._kernel.locks import now
+from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
-from penstock.errors import ChannelClosed
+from penstock.errors import Cancelled, ChannelClosed
 from penstock.group import is_async, start_task, wait_for_zero
 from penstock.patterns.bounded import PATIENCE, apmap, pmap
 from penstock.time import asleep, sleep
@@ -53,13 +54,18 @@ class Map(Stage):
         if is_async(self.function):
             raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
         if self.here:
-            return map(self.function, upstream)
+            return self._one_after_the_other(upstream)
         return pmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
 
     def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         if self.here:
             return self._one_by_one(upstream)
         return apmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+
+    def _one_after_the_other(self, upstream: Iterator[Any]) -> Iterator[Any]:
+        function = self.function
+        for item in upstream:  # Unlike `map`: a function that raises StopIteration fails, it does not end the stream.
+            yield function(item)
 
     async def _one_by_one(self, upstream: AsyncIterator[Any]) -> AsyncIterator[Any]:
         function = self.function
@@ -77,7 +83,13 @@ class Filter(Stage):
     def threads(self, upstream: Iterator[Any]) -> Any:
         if is_async(self.function):
             raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
-        return filter(self.function, upstream)
+        return self._kept(upstream)
+
+    def _kept(self, upstream: Iterator[Any]) -> Iterator[Any]:
+        function = self.function
+        for item in upstream:
+            if function(item):
+                yield item
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         function = self.function
@@ -163,10 +175,10 @@ class TimedBatch(Stage):
         if not ok:
             return [], False
         batch = [item]
-        deadline = monotonic() + self.within
+        deadline = now() + self.within
         while len(batch) < self.n:
             try:
-                item, ok = pump.channel.recv_ok(timeout=max(0.0, deadline - monotonic()))
+                item, ok = pump.channel.recv_ok(timeout=max(0.0, deadline - now()))
             except TimeoutError:
                 return batch, True
             if not ok:
@@ -188,10 +200,10 @@ class TimedBatch(Stage):
         if not ok:
             return [], False
         batch = [item]
-        deadline = monotonic() + self.within
+        deadline = now() + self.within
         while len(batch) < self.n:
             try:
-                item, ok = await pump.channel.arecv_ok(timeout=max(0.0, deadline - monotonic()))
+                item, ok = await pump.channel.arecv_ok(timeout=max(0.0, deadline - now()))
             except TimeoutError:
                 return batch, True
             if not ok:
@@ -223,7 +235,7 @@ class Throttle(Stage):
         self.n, self.per = n, per
 
     def _pause(self, times: deque[float]) -> float:
-        return times[0] + self.per - monotonic() if len(times) == self.n else 0.0
+        return times[0] + self.per - now() if len(times) == self.n else 0.0
 
     def threads(self, upstream: Iterator[Any]) -> Any:
         times: deque[float] = deque(maxlen=self.n)
@@ -231,7 +243,7 @@ class Throttle(Stage):
             pause = self._pause(times)
             if pause > 0:
                 sleep(pause)
-            times.append(monotonic())
+            times.append(now())
             yield item
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
@@ -240,7 +252,7 @@ class Throttle(Stage):
             pause = self._pause(times)
             if pause > 0:
                 await asleep(pause)
-            times.append(monotonic())
+            times.append(now())
             yield item
 
 
@@ -313,7 +325,10 @@ class Pump:
                 start_task(_apump if in_tasks else _pump, (source, self.channel), self)
 
     def _member_ended(self, _context: Context, error: BaseException | None) -> None:
-        if isinstance(error, Exception):
+        if error is None:
+            return
+        ending = isinstance(error, Cancelled) or is_own_cancellation(error)
+        if not ending or self._context.error is None:  # Otherwise it ended as it was told.
             self.channel.close(error)
 
     def _member_gone(self, _context: Context) -> None:

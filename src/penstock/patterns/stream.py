@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 from penstock.patterns.bounded import afor_each, for_each, positive
@@ -189,6 +190,16 @@ def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
     return steps
 
 
+def _end(step: Any) -> None:
+    if not getattr(step, "gi_running", False):  # That has been waited for; it ends when its source reacts.
+        step.close()
+
+
+async def _aend(step: Any) -> None:
+    if not getattr(step, "ag_running", False):
+        await step.aclose()
+
+
 @final
 class Reading(Generic[T]):
     """A stream that is being read by threads. `close` it, or leave its `with` block, to end early."""
@@ -212,10 +223,10 @@ class Reading(Generic[T]):
     def close(self) -> None:
         """End all stages, the last first. Idempotent."""
         steps, self._steps, self._last = self._steps, [], iter(())
-        while len(steps) > 1:  # The source is the user's.
-            step = steps.pop()
-            if hasattr(step, "close"):
-                step.close()
+        with ExitStack() as ending:
+            for step in steps[1:]:  # The source is the user's.
+                if hasattr(step, "close"):
+                    ending.callback(_end, step)
 
     def __enter__(self) -> Reading[T]:
         return self
@@ -249,10 +260,10 @@ class AsyncReading(Generic[T]):
     async def aclose(self) -> None:
         """End all stages, the last first. Idempotent."""
         steps, self._steps, self._last = self._steps, [], each(())
-        while len(steps) > 1:  # The source is the user's.
-            step = steps.pop()
-            if hasattr(step, "aclose"):
-                await step.aclose()
+        async with AsyncExitStack() as ending:
+            for step in steps[1:]:  # The source is the user's.
+                if hasattr(step, "aclose"):
+                    ending.push_async_callback(_aend, step)
 
     async def __aenter__(self) -> AsyncReading[T]:
         return self
