@@ -100,6 +100,21 @@ async def settled() -> bool:
     return False
 
 
+def test_those_who_come_again_do_not_come_together() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        waits = set()
+        with gauge.acquire():
+            for _ in range(60):
+                client = Client()
+                await client.start(BackpressureMiddleware(Application(), gauge, retry_after=10))
+                waits.add(int(client.headers[b"retry-after"]))
+        assert len(waits) >= 4
+        assert waits <= set(range(10, 21))
+
+    asyncio.run(body())
+
+
 def test_a_client_that_disconnects_frees_its_permit() -> None:
     async def body() -> None:
         gauge = PressureGauge(1)

@@ -8,6 +8,7 @@ import itertools
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -397,6 +398,87 @@ def test_for_each() -> None:
 
     asyncio.run(body())
     assert len(seen) == 100
+
+
+def test_for_each_that_fails_has_stopped_everything() -> None:
+    """The stages before are waited for, too, not only those that call the function."""
+    at_work: list[int] = []
+
+    def slow(value: int) -> int:
+        at_work.append(value)
+        try:
+            penstock.sleep(20 if value else 0.001)
+        finally:
+            time.sleep(0.1)
+            at_work.remove(value)
+        return value
+
+    async def aslow(value: int) -> int:
+        at_work.append(value)
+        try:
+            await asyncio.sleep(20 if value else 0.001)
+        finally:
+            at_work.remove(value)
+        return value
+
+    def fail(_value: int) -> None:
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        Stream(range(10)).map(slow, limit=3).map(str).for_each(fail, limit=2)  # type: ignore[arg-type]
+    assert at_work == []
+
+    async def body() -> None:
+        with pytest.raises(ValueError, match="first"):
+            await Stream(range(10)).map(aslow, limit=3).afor_each(fail, limit=2)
+        assert at_work == []
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(body())
+
+
+def test_a_branch_that_stands_still_bounds_the_others() -> None:
+    """Memory: a `tee` holds one item for each branch, and takes the next when all have it."""
+    taken = []
+
+    def source() -> Iterator[int]:
+        for value in itertools.count():
+            taken.append(value)
+            yield value
+
+    left, right = (iter(branch) for branch in Stream(source()).tee())
+    assert next(left) == 0
+    more = threading.Thread(target=lambda: next(left))
+    more.start()
+    more.join(0.1)
+    assert more.is_alive()
+    assert taken == [0]
+    assert [next(right), next(right)] == [0, 1]
+    more.join(20)
+    assert len(taken) <= 3
+    left.close()  # type: ignore[attr-defined]
+    right.close()  # type: ignore[attr-defined]
+    until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+
+
+@both
+def test_throttle_bounds_every_window(colour: str) -> None:
+    times: list[float] = []
+
+    def see(value: int) -> int:
+        times.append(time.monotonic())
+        return value
+
+    collected(lambda source: Stream(source(30)).throttle(10, per=0.05).map(see), colour)
+    assert all(later - earlier >= 0.0499 for earlier, later in zip(times, times[10:], strict=False))
+
+
+@both
+def test_a_stage_on_an_executor(colour: str) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        for limit in (1, 3):
+            got = collected(lambda source, limit=limit: Stream(source(50)).map(str, limit, on=executor), colour)
+            assert got == [str(value) for value in range(50)]
 
 
 def test_a_stream_is_read_once() -> None:

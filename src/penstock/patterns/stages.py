@@ -7,7 +7,7 @@ generator, which runs wherever the next hand-over reads it: so adjacent stages t
 from __future__ import annotations
 
 from collections import deque
-from contextlib import aclosing, closing, suppress
+from contextlib import AsyncExitStack, aclosing, closing, suppress
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +22,7 @@ from penstock.patterns.bounded import PATIENCE, apmap, pmap
 from penstock.time import asleep, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from penstock.context import Context
 
@@ -112,8 +112,9 @@ class FlatMap(Stage):
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         async for item in upstream:
             inner = self.function(item)
-            async for one in each(await inner if iscoroutine(inner) else inner):
-                yield one
+            async with aclosing(each(await inner if iscoroutine(inner) else inner)) as items:
+                async for one in items:
+                    yield one
 
 
 class Batch(Stage):
@@ -223,7 +224,11 @@ class Merge(Stage):
             yield from bare(pump.channel)
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
-        async with aclosing(Pump(upstream, *map(each, self.others), in_tasks=True)) as pump:
+        others = [each(other) for other in self.others]
+        async with AsyncExitStack() as ending:
+            for other in others:
+                ending.push_async_callback(aend, other)
+            pump = await ending.enter_async_context(aclosing(Pump(upstream, *others, in_tasks=True)))
             async for item in abare(pump.channel):
                 yield item
 
@@ -285,8 +290,9 @@ class Catch(Stage):
                 return
             yield item
         rest = self.function(failure)
-        async for one in each(await rest if iscoroutine(rest) else rest):
-            yield one
+        async with aclosing(each(await rest if iscoroutine(rest) else rest)) as items:
+            async for one in items:
+                yield one
 
 
 class Take(Stage):
@@ -382,7 +388,19 @@ async def abare(channel: Any) -> AsyncIterator[Any]:
         raise (closed.__cause__ or closed) from None
 
 
-async def each(source: Any) -> AsyncIterator[Any]:
+def end(step: Any) -> None:
+    """Close a stage. One that is still at work has been waited for; it ends when its source reacts."""
+    if not getattr(step, "gi_running", False):
+        step.close()
+
+
+async def aend(step: Any) -> None:
+    """As `end`."""
+    if not getattr(step, "ag_running", False):
+        await step.aclose()
+
+
+async def each(source: Any) -> AsyncGenerator[Any, None]:
     """An iterable of either kind, as an asynchronous one."""
     if hasattr(source, "__aiter__"):
         async for item in source:

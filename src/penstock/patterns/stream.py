@@ -21,8 +21,10 @@ from penstock.patterns.stages import (
     Throttle,
     TimedBatch,
     abare,
+    aend,
     bare,
     each,
+    end,
 )
 
 if TYPE_CHECKING:
@@ -135,22 +137,30 @@ class Stream(Generic[T]):
     # Reading
 
     def __iter__(self) -> Iterator[T]:
-        self._use()
-        return Reading(_threads(self._source, self._stages))
+        return Reading(self._begin_threads())
 
     def __aiter__(self) -> AsyncIterator[T]:
+        return AsyncReading(self._begin_tasks())
+
+    def _begin_threads(self) -> list[Any]:
         self._use()
-        return AsyncReading(_tasks(self._source, self._stages))
+        return _threads(self._source, self._stages)
+
+    def _begin_tasks(self) -> list[Any]:
+        self._use()
+        return _tasks(self._source, self._stages)
 
     def for_each(self, function: Callable[[T], object], limit: int = 1, *, on: Executor | None = None) -> None:
         """Call `function` for every item, with at most `limit` calls at once; wait for all."""
-        for_each(function, self, limit, on=on)
+        with Reading(self._begin_threads()) as reading:
+            for_each(function, reading, limit, on=on)
 
     async def afor_each(
         self, function: Callable[[T], Awaitable[object]] | Callable[[T], object], limit: int = 1, *, on: Any = None
     ) -> None:
         """As `for_each`, for an asyncio task to await."""
-        await afor_each(function, self, limit, on=on)
+        async with AsyncReading(self._begin_tasks()) as reading:
+            await afor_each(function, reading, limit, on=on)
 
     def collect(self) -> list[T]:
         """A list of all items."""
@@ -184,20 +194,11 @@ def _threads(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
 
 
 def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
-    steps = [aiter(source) if hasattr(source, "__aiter__") else each(source)]
+    # The first step is the user's, and not closed; what makes an asynchronous iterator of a plain one is ours.
+    steps = [aiter(source)] if hasattr(source, "__aiter__") else [None, each(source)]
     for stage in stages:
         steps.append(stage.tasks(steps[-1]))
     return steps
-
-
-def _end(step: Any) -> None:
-    if not getattr(step, "gi_running", False):  # That has been waited for; it ends when its source reacts.
-        step.close()
-
-
-async def _aend(step: Any) -> None:
-    if not getattr(step, "ag_running", False):
-        await step.aclose()
 
 
 @final
@@ -226,7 +227,7 @@ class Reading(Generic[T]):
         with ExitStack() as ending:
             for step in steps[1:]:  # The source is the user's.
                 if hasattr(step, "close"):
-                    ending.callback(_end, step)
+                    ending.callback(end, step)
 
     def __enter__(self) -> Reading[T]:
         return self
@@ -263,7 +264,7 @@ class AsyncReading(Generic[T]):
         async with AsyncExitStack() as ending:
             for step in steps[1:]:  # The source is the user's.
                 if hasattr(step, "aclose"):
-                    ending.push_async_callback(_aend, step)
+                    ending.push_async_callback(aend, step)
 
     async def __aenter__(self) -> AsyncReading[T]:
         return self
