@@ -346,7 +346,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description="Goodput under overload.")
     parser.add_argument("--only", choices=VARIANTS, action="append", help="only this variant")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each step (default: 5)")
-    parser.add_argument("--work", type=float, default=0.1, metavar="S", help="what a request takes (default: 0.1)")
+    parser.add_argument("--work", type=float, default=0.2, metavar="S", help="what a request takes (default: 0.2)")
     parser.add_argument("--at-once", type=int, default=10, metavar="N", help="the server's workers (default: 10)")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="the fixed one (default: the best is found)")
     parser.add_argument("--quick", action="store_true", help="short steps: shows that it works, measures nothing")

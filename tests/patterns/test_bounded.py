@@ -406,6 +406,35 @@ def test_the_context_ends_it() -> None:
         assert list(pmap(lambda _: penstock.current().value(key), range(2), limit=2)) == ["inherited"] * 2
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_results_that_are_cut_short_do_not_look_complete(ordered: bool) -> None:
+    """Begun in a context that ends, read in one that goes on (X1)."""
+    with cancel_scope():
+        results = pmap(double, range(100_000), limit=2, ordered=ordered)
+        next(results)
+    with pytest.raises(Cancelled):
+        list(results)
+    assert list(results) == []
+    with cancel_scope():
+        results = pmap(double, range(5), limit=2, ordered=ordered)
+        assert sorted(next(results) for _ in range(5)) == [0, 2, 4, 6, 8]
+    assert list(results) == []  # There was no more.
+
+    async def body() -> None:
+        async with cancel_scope():
+            aresults = apmap(adouble, range(100_000), limit=2, ordered=ordered)
+            await anext(aresults)
+        with pytest.raises(Cancelled):
+            async for _ in aresults:
+                pass
+        async with cancel_scope():
+            aresults = apmap(adouble, range(2), limit=2, ordered=ordered)
+            assert {await anext(aresults), await anext(aresults)} == {0, 2}
+        assert [value async for value in aresults] == []
+
+    asyncio.run(body())
+
+
 def test_for_each() -> None:
     seen: list[int] = []
     for_each(seen.append, range(100), limit=4)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import penstock
-from penstock import Cancelled, Channel, DeadlineExceeded, Stream, fail_after
+from penstock import Cancelled, Channel, DeadlineExceeded, Group, Stream, cancel_scope, fail_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -214,6 +214,57 @@ def test_a_branch_that_is_not_read_holds_nobody_back(colour: str) -> None:
     assert collected(make, colour) == list(range(20))
 
 
+def test_the_first_reader_of_a_tee_may_end_first() -> None:
+    """What moves the items belongs to nobody's context but that in which `tee` was called."""
+    expected = [str(value) for value in range(100)]
+    left, right = Stream(range(100)).map(str, limit=2).tee()
+    with Group() as group:
+        reading = group.go(lambda: iter(right)).result()
+        rest = group.go(lambda: list(reading))
+        assert left.collect() == expected
+        assert rest.result() == expected
+
+    async def body() -> None:
+        left, right = Stream(numbers(100)).map(str, limit=2).tee()
+
+        async def begin() -> Any:
+            return aiter(right)
+
+        async def read(stream: Any) -> list[str]:
+            return [item async for item in stream]
+
+        async with Group() as group:
+            reading = await group.go(begin).aresult()
+            rest = group.go(read, reading)
+            assert await read(left) == expected
+            assert await rest.aresult() == expected
+
+    asyncio.run(body())
+
+
+@both
+def test_a_branch_that_is_interrupted_holds_nobody_back(colour: str) -> None:
+    """Closing it is enough, whoever still refers to it."""
+    left, right = Stream(itertools.count()).tee()
+    if colour == "threads":
+        reading: Any = iter(left)
+        with pytest.raises(DeadlineExceeded), fail_after(0.05):
+            for item in reading:
+                assert item == 0  # The other does not read.
+        assert right.take(3).collect() == [0, 1, 2]
+        return
+
+    async def body() -> None:
+        reading = aiter(left)
+        with pytest.raises(DeadlineExceeded):
+            async with fail_after(0.05):
+                async for item in reading:
+                    assert item == 0
+        assert await right.take(3).acollect() == [0, 1, 2]
+
+    asyncio.run(body())
+
+
 def test_branches_in_asyncio() -> None:
     async def body() -> None:
         left, right = Stream(numbers(200)).tee()
@@ -398,6 +449,38 @@ def test_for_each() -> None:
 
     asyncio.run(body())
     assert len(seen) == 100
+
+
+@both
+@pytest.mark.parametrize(
+    "stages",
+    [
+        lambda stream: stream.map(str, limit=2),
+        lambda stream: stream.merge([1]),
+        lambda stream: stream.batch(2, within=9),
+        lambda stream: stream.map(str, limit=2).merge([1]).batch(3),
+        lambda stream: stream.tee(1)[0],
+    ],
+)
+def test_a_stream_that_is_cut_short_does_not_look_complete(colour: str, stages: Any) -> None:
+    """Begun in a context that ends, read in one that goes on (X1)."""
+    if colour == "threads":
+        with cancel_scope():
+            reading: Any = iter(stages(Stream(range(100_000))))
+            next(reading)
+        with pytest.raises(Cancelled):
+            list(reading)
+        return
+
+    async def body() -> None:
+        async with cancel_scope():
+            reading = aiter(stages(Stream(numbers(100_000))))
+            await anext(reading)
+        with pytest.raises(Cancelled):
+            async for _ in reading:
+                pass
+
+    asyncio.run(body())
 
 
 def test_for_each_that_fails_has_stopped_everything() -> None:

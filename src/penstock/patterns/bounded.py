@@ -91,6 +91,8 @@ class Run:
         self.at_work.closed_at_zero(self.done)
         self.workers = 0
         self.source_error: BaseException | None = None
+        self.total = -1
+        """How many items there were, once the source has come to its end."""
         self.chunks = None if on is None else Chunks(on, function, self.most // (self.limit + 1))
 
     def start(self, role: Callable[..., Any]) -> None:
@@ -185,6 +187,7 @@ def _feed(run: Run) -> None:
             try:
                 item = next(source)
             except StopIteration:
+                run.total = number
                 break
             if run.workers < run.limit:
                 run.start_worker_if_needed()
@@ -222,6 +225,7 @@ async def _feed_async(run: Run) -> None:
             try:
                 item = await anext(source) if is_async_source else next(source)
             except (StopIteration, StopAsyncIteration):
+                run.total = number
                 break
             if run.workers < run.limit:
                 run.start_worker_if_needed()
@@ -330,10 +334,16 @@ class _Reader(Generic[R]):
             self._started = True
 
     def _closed(self) -> BaseException | None:
-        """All has been read, or the source failed."""
+        """All has been read, or the source failed, or the context ended that the work was begun in."""
         self._ended = True
-        self._run.context.cancel()
-        return self._run.source_error
+        run = self._run
+        if run.source_error is None and self._next != run.total:  # It must not look like the end.
+            try:
+                run.context.check()
+            except Cancelled as error:
+                return error
+        run.context.cancel()
+        return run.source_error
 
     def _failed(self, number: int, failure: Failure) -> None:
         """After all work has ended: what is done is delivered, up to the first item that is not; then the failure."""

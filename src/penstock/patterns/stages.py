@@ -325,6 +325,7 @@ class Pump:
         self.channel: Channel[Any] = Channel()
         self._at_work = Countdown(len(sources))
         self._at_work.closed_at_zero(self.channel)
+        self._closing = False
         self._context = current().with_cancel()
         with self._context.attach():
             for source in sources:
@@ -334,7 +335,7 @@ class Pump:
         if error is None:
             return
         ending = isinstance(error, Cancelled) or is_own_cancellation(error)
-        if not ending or self._context.error is None:  # Otherwise it ended as it was told.
+        if not ending or not self._closing:  # Otherwise it ended as it was told.
             self.channel.close(error)
 
     def _member_gone(self, _context: Context) -> None:
@@ -347,6 +348,7 @@ class Pump:
 
     def close(self) -> None:
         """End the tasks, and wait until they have let go of their sources, for two seconds at most."""
+        self._closing = True
         self._context.cancel()
         self.channel.close()
         # A source may not react; and a thread that runs an event loop must not wait.
@@ -355,6 +357,7 @@ class Pump:
 
     async def aclose(self) -> None:
         """As `close`."""
+        self._closing = True
         self._context.cancel()
         self.channel.close()
         with suppress(TimeoutError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
+from penstock.context import current
 from penstock.patterns.bounded import afor_each, for_each, positive
 from penstock.patterns.fan import Broadcast, FanReader
 from penstock.patterns.sharding import ShardedMap
@@ -187,15 +188,19 @@ def _seconds(value: Any, name: str) -> float:
 def _threads(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
     if not hasattr(source, "__iter__") and hasattr(source, "__aiter__"):
         raise TypeError(f"{source!r} is an asynchronous iterable; read this stream with 'async for'")
-    steps = [iter(source)]
+    steps = _steps(source, iter(source))
     for stage in stages:
         steps.append(stage.threads(steps[-1]))
     return steps
 
 
+def _steps(source: Any, iterator: Any) -> list[Any]:
+    """The first step is the user's, and not closed; a branch is ours, and has to leave."""
+    return [None, iterator] if isinstance(source, _Branch) else [iterator]
+
+
 def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
-    # The first step is the user's, and not closed; what makes an asynchronous iterator of a plain one is ours.
-    steps = [aiter(source)] if hasattr(source, "__aiter__") else [None, each(source)]
+    steps = _steps(source, aiter(source)) if hasattr(source, "__aiter__") else [None, each(source)]
     for stage in stages:
         steps.append(stage.tasks(steps[-1]))
     return steps
@@ -280,6 +285,7 @@ class _Tee:
 
     def __init__(self, source: Any, stages: tuple[Stage, ...], n: int) -> None:
         self._source, self._stages, self._n = source, stages, n
+        self._context = current()  # Not that of the reader who comes first: his may end, and the others go on.
         self._readers: ShardedMap[int, FanReader[Any] | None] = ShardedMap(1)
         self._made: ShardedMap[str, bool] = ShardedMap(1)
 
@@ -289,9 +295,10 @@ class _Tee:
         return reader
 
     def _make(self, *, in_task: bool) -> bool:
-        steps = _tasks(self._source, self._stages) if in_task else _threads(self._source, self._stages)
-        for number, reader in enumerate(_Split(steps, self._n, in_task=in_task).start()):
-            self._readers.setdefault(number, reader)  # Where the branch has gone, so does the reader.
+        with self._context.attach():
+            steps = _tasks(self._source, self._stages) if in_task else _threads(self._source, self._stages)
+            for number, reader in enumerate(_Split(steps, self._n, in_task=in_task).start()):
+                self._readers.setdefault(number, reader)  # Where the branch has gone, so does the reader.
         return True
 
     def leave(self, number: int) -> None:
@@ -320,10 +327,23 @@ class _Branch:
         self._shared, self._number = shared, number
 
     def __iter__(self) -> Iterator[Any]:
-        return bare(self._shared.reader(self._number, in_task=False))
+        return self._read(self._shared.reader(self._number, in_task=False))
+
+    def _read(self, reader: FanReader[Any]) -> Iterator[Any]:
+        try:
+            yield from bare(reader)
+        finally:
+            reader.leave()
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return abare(self._shared.reader(self._number, in_task=True))
+        return self._aread(self._shared.reader(self._number, in_task=True))
+
+    async def _aread(self, reader: FanReader[Any]) -> AsyncIterator[Any]:
+        try:
+            async for item in abare(reader):
+                yield item
+        finally:
+            reader.leave()
 
     def __del__(self) -> None:
         self._shared.leave(self._number)
