@@ -375,7 +375,7 @@ def main() -> int:
         print('this benchmark needs uvicorn: pip install "penstock[serve]"', file=sys.stderr)
         return 2
     if chosen.quick:
-        chosen.seconds, chosen.work = 0.2, 0.02
+        chosen.seconds, chosen.work = 0.1, 0.02
     variants = chosen.only or VARIANTS
     limit = chosen.limit
     if not limit and {"fixed", "uvicorn"} & set(variants):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 def benchmarks(*args: str, module: str = "benchmarks") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *args]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,10 @@ def test_scenarios_run(part: str) -> None:
     assert all(outcome["ours"] > 0 and outcome["theirs"] > 0 for outcome in outcomes)
 
 
+@pytest.mark.timeout(120)  # Each variant starts two processes.
 def test_overload_runs() -> None:
     pytest.importorskip("uvicorn")
-    variants = ["none", "fixed", "Vegas"]
+    variants = ["none", "Vegas"]
     only = [part for variant in variants for part in ("--only", variant)]
     done = benchmarks("--quick", "--json", *only, module="benchmarks.overload")
     assert done.returncode == 0, done.stderr
