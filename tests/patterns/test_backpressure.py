@@ -51,6 +51,7 @@ def test_what_does_not_fit_is_rejected_at_once(colour: Any) -> None:
         second.drop()
         statistics = gauge.statistics()
         assert (statistics.in_flight, statistics.admitted, statistics.rejected, statistics.dropped) == (0, 3, 2, 1)
+        assert statistics.queue_wait == 0  # Nobody has waited.
 
     colour.run(body)
 

@@ -623,7 +623,11 @@ def test_misuse() -> None:
 
 def test_in_an_event_loop_it_says_what_to_use() -> None:
     async def body() -> None:
-        with pytest.raises(RuntimeError, match="would block the event loop"):
-            list(pmap(time.sleep, [0.2], limit=1))
+        watch = Watch()
+        for results in (pmap(watch, watch.items(), limit=1), pmap(watch, watch.items(), limit=2, ordered=False)):
+            with pytest.raises(RuntimeError, match=r"would block the event loop; use 'async for … in apmap\(\)'"):
+                list(results)
+        await asyncio.sleep(0.02)
+        assert (watch.taken, watch.started) == (0, 0)  # It has not happened (C4).
 
     asyncio.run(body())

@@ -564,6 +564,31 @@ def test_a_stage_on_an_executor(colour: str) -> None:
             assert got == [str(value) for value in range(50)]
 
 
+def test_in_an_event_loop_it_says_what_to_use() -> None:
+    """What need not wait just runs; what would have to is refused before anything is taken from the source (C3, C4)."""
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for value in range(3):
+            taken.append(value)
+            yield value
+
+    async def body() -> None:
+        assert Stream([1, 2, 3]).map(str).filter(int).batch(2).collect() == [["1", "2"], ["3"]]
+        for make in (
+            lambda: Stream(source()).map(str, limit=2),
+            lambda: Stream(source()).merge([1]),
+            lambda: Stream(source()).batch(2, within=1),
+            lambda: Stream(source()).tee(1)[0],
+        ):
+            with pytest.raises(RuntimeError, match="would block the event loop; use 'async for"):
+                make().collect()
+        await asyncio.sleep(0.02)
+        assert taken == []
+
+    asyncio.run(body())
+
+
 def test_a_stream_is_read_once() -> None:
     stream = Stream([1, 2])
     assert stream.collect() == [1, 2]

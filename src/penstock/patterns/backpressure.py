@@ -109,18 +109,20 @@ class PressureGauge(GaugeCore):
         Raises `OutOfCapacity` if the queue is full, if one of higher priority takes the place in it, or after
         `max_wait` seconds; `Cancelled` if the ambient context ends.
         """
+        if self.admit_in_context():
+            return self.permit()  # type: ignore[no-any-return]
         since = now()
         try:
-            admitted = self.admit_in_context() or self.join_in_thread(priority, self._max_wait) == admitted_mark
+            outcome = self.join_in_thread(priority, self._max_wait)
         except TimeoutError:
             raise self._waited() from None
-        return self._permit(admitted, since)
+        return self._permit(outcome == admitted_mark, since)
 
     async def aacquire(self, priority: int = 0) -> Permit:
         """As `acquire`, for an asyncio task to await."""
-        since = now()
         if self.admit_in_context():
-            return self._permit(True, since)
+            return self.permit()  # type: ignore[no-any-return]
+        since = now()
         try:
             outcome = self.begin_join(priority, self._max_wait)
             if type(outcome) is TaskWaiter:

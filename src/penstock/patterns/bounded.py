@@ -22,7 +22,7 @@ from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed, WouldBlock
-from penstock.group import is_async, start_task, wait_for_zero
+from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
 from penstock.patterns.executors import Chunks, is_executor, workers_of
 from penstock.sync import Semaphore
 
@@ -387,6 +387,7 @@ class Results(_Reader[R]):
         if self._failure is not None:
             return self._after_failure()  # type: ignore[no-any-return]
         if not self._started:
+            refuse_in_loop("pmap()", "async for … in apmap()")
             self._begin()
         run = self._run
         held = self._held

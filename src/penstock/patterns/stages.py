@@ -17,7 +17,7 @@ from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed
-from penstock.group import is_async, start_task, wait_for_zero
+from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
 from penstock.patterns.bounded import PATIENCE, apmap, pmap
 from penstock.time import asleep, sleep
 
@@ -322,6 +322,8 @@ class Pump:
     _collects: ClassVar[bool] = True
 
     def __init__(self, *sources: Any, in_tasks: bool) -> None:
+        if not in_tasks:
+            refuse_in_loop("reading this stream", "async for")
         self.channel: Channel[Any] = Channel()
         self._at_work = Countdown(len(sources))
         self._at_work.closed_at_zero(self.channel)
@@ -334,9 +336,14 @@ class Pump:
     def _member_ended(self, _context: Context, error: BaseException | None) -> None:
         if error is None:
             return
-        ending = isinstance(error, Cancelled) or is_own_cancellation(error)
-        if not ending or not self._closing:  # Otherwise it ended as it was told.
-            self.channel.close(error)
+        if self._context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error)):
+            if self._closing:
+                return  # It ended as it was told.
+            try:
+                self._context.check()
+            except Cancelled as ended:  # Without a traceback: that would keep the source alive.
+                error = ended.with_traceback(None)
+        self.channel.close(error)
 
     def _member_gone(self, _context: Context) -> None:
         self._at_work.add(-1)

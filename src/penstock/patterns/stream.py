@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 from penstock.context import current
+from penstock.group import refuse_in_loop
 from penstock.patterns.bounded import afor_each, for_each, positive
 from penstock.patterns.fan import Broadcast, FanReader
 from penstock.patterns.sharding import ShardedMap
@@ -290,6 +291,8 @@ class _Tee:
         self._made: ShardedMap[str, bool] = ShardedMap(1)
 
     def reader(self, number: int, *, in_task: bool) -> FanReader[Any]:
+        if not in_task:
+            refuse_in_loop("reading this stream", "async for")
         self._made.compute_if_absent("readers", lambda: self._make(in_task=in_task))
         reader: FanReader[Any] = self._readers.pop(number)
         return reader
