@@ -126,7 +126,7 @@ class Vegas:
         elif window.in_flight < limit:
             return limit  # Not the limit is what holds it back.
         elif queue <= step:
-            wanted += 6 * step
+            wanted += 3 * step  # Not by 6: a burst that has just begun would be let in as if there were room for it.
         elif queue < 3 * step:
             wanted += step
         wanted = (1 - self._smoothing) * limit + self._smoothing * wanted

@@ -154,14 +154,14 @@ class Stream(Generic[T]):
 
     def for_each(self, function: Callable[[T], object], limit: int = 1, *, on: Executor | None = None) -> None:
         """Call `function` for every item, with at most `limit` calls at once; wait for all."""
-        with Reading(self._begin_threads()) as reading:
+        with Reading[T](self._begin_threads()) as reading:
             for_each(function, reading, limit, on=on)
 
     async def afor_each(
         self, function: Callable[[T], Awaitable[object]] | Callable[[T], object], limit: int = 1, *, on: Any = None
     ) -> None:
         """As `for_each`, for an asyncio task to await."""
-        async with AsyncReading(self._begin_tasks()) as reading:
+        async with AsyncReading[T](self._begin_tasks()) as reading:
             await afor_each(function, reading, limit, on=on)
 
     def collect(self) -> list[T]:
@@ -201,7 +201,7 @@ def _steps(source: Any, iterator: Any) -> list[Any]:
 
 
 def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
-    steps = _steps(source, aiter(source)) if hasattr(source, "__aiter__") else [None, each(source)]
+    steps: list[Any] = _steps(source, aiter(source)) if hasattr(source, "__aiter__") else [None, each(source)]
     for stage in stages:
         steps.append(stage.tasks(steps[-1]))
     return steps
