@@ -91,6 +91,17 @@ def test_time_chance_and_threads_come_through_the_seam() -> None:
         assert not {module for module, _ in found} & {"time", "random", "threading"}, path.name
 
 
+@pytest.mark.parametrize("path", ABOVE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_above_the_kernel_nobody_looks_at_the_real_clock(path: Path) -> None:
+    """Time above the kernel is the kernel's, so that it can be simulated (H4)."""
+    found = imports(ast.parse(path.read_text(encoding="utf-8")))
+    clocks = {(module, name) for module, name in found if module in {"time", "datetime", "timeit"}}
+    if path.name == "executors.py":
+        assert clocks == {("time", "perf_counter")}  # What an item costs where the executor works: another process.
+    else:
+        assert not clocks, path.name
+
+
 @pytest.mark.parametrize("path", [*KERNEL, *ABOVE], ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_have_one_subject(path: Path) -> None:
     """Short enough to be read."""

@@ -167,6 +167,12 @@ def _name_of(function: Any) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
 
 
+def refuse_in_loop(operation: str, instead: str) -> None:
+    """RuntimeError if the calling thread runs an event loop: before anything is started that would be waited for."""
+    if running_event_loop() is not None:
+        raise RuntimeError(f"{operation} would block the event loop; use '{instead}'")
+
+
 def is_async(function: Any) -> bool:
     """Does a call of `function` give something to await?"""
     while isinstance(function, partial):
