@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import inspect
 import sys
 import threading
 import time
@@ -646,7 +647,7 @@ def test_names_and_states() -> None:
 
 
 def test_async_tasks() -> None:
-    """`go` of an async function is an asyncio task of the running loop; partials and callable objects count (§6)."""
+    """`go` of an async function is an asyncio task of the running loop; so is what wraps, or is marked as, one (§6)."""
 
     async def double(value: int) -> int:
         await asyncio.sleep(0)
@@ -659,6 +660,9 @@ def test_async_tasks() -> None:
     async def main() -> None:
         assert await go(double, 2).aresult() == 4
         assert await go(functools.partial(double, 3)).aresult() == 6
+        if sys.version_info >= (3, 12):
+            marked = inspect.markcoroutinefunction(lambda number: double(number + 1))
+            assert await go(marked, 3).aresult() == 8
         assert await go(Doubler(), 4).aresult() == 8
         slow = go(asyncio.sleep, 1000)
         slow.cancel()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar, copy_context
 from functools import partial
-from inspect import iscoroutine, iscoroutinefunction
+from inspect import CO_COROUTINE, iscoroutine, iscoroutinefunction
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, TypeVarTuple, final, overload
 
 from penstock._kernel.latch import Countdown
@@ -175,6 +176,10 @@ def refuse_in_loop(operation: str, instead: str) -> None:
 
 def is_async(function: Any) -> bool:
     """Does a call of `function` give something to await?"""
+    if type(function) is FunctionType:  # As most are; without attributes it cannot be marked as asynchronous either.
+        if function.__code__.co_flags & CO_COROUTINE:
+            return True
+        return bool(function.__dict__) and iscoroutinefunction(function)
     while isinstance(function, partial):
         function = function.func
     if isinstance(getattr(function, "__self__", None), Channel | SendChannel) and function.__name__ == "asend":
