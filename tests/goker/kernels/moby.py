@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kernels.goroutines import go
 from kernels.registry import blocking
 
-from penstock import Channel, Condition, Mutex, Once, WaitGroup, after, current, go, select, sleep
+from penstock import Channel, Condition, Mutex, Once, WaitGroup, after, current, select, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kernels.goroutines import go
 from kernels.registry import blocking
 
-from penstock import Channel, Once, RWMutex, go, select
+from penstock import Channel, Once, RWMutex, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
