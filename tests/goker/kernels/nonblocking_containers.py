@@ -10,9 +10,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from kernels.goroutines import go
+from kernels.races import in_tasks, lock_if
 from kernels.registry import non_blocking
 
-from penstock import Channel, Mutex, RWMutex, WaitGroup, select, sleep
+from penstock import Channel, RWMutex, WaitGroup, select, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def etcd_9446(fixed: bool) -> None:
 
     class Buffer:
         def __init__(self) -> None:
-            self.lock = Mutex() if fixed else nullcontext()
+            self.lock = lock_if(fixed)
             self.buckets = {"1": "value"}
 
         def reset(self) -> None:
@@ -46,14 +47,8 @@ def etcd_9446(fixed: bool) -> None:
                 for key in self.buckets:
                     assert self.buckets[key] == "value"
 
-    def start() -> None:
-        buffer = Buffer()
-        running.go(buffer.reset)
-        running.go(buffer.read)
-
-    running = WaitGroup()
-    running.go(start)
-    running.wait()
+    buffer = Buffer()
+    in_tasks(buffer.reset, buffer.read)
 
 
 @non_blocking("istio", 16742, lines=True)
@@ -78,15 +73,9 @@ def istio_16742(fixed: bool) -> None:
             for connection in connections:
                 connection.labels = None
 
-    def start() -> None:
-        running.go(stream)
-        running.go(update)
-
     lock = RWMutex()
     connections: list[Connection] = []
-    running = WaitGroup()
-    running.go(start)
-    running.wait()
+    in_tasks(stream, update)
 
 
 class _Cacher:
@@ -138,7 +127,7 @@ def kubernetes_89164(fixed: bool) -> None:
             cacher.dispatch()
 
     cacher = _Cacher()
-    dispatching = Mutex() if fixed else nullcontext()
+    dispatching = lock_if(fixed)
     go(dispatch)
     for _ in range(3):
         dispatched = WaitGroup()
@@ -204,7 +193,7 @@ def kubernetes_82239(fixed: bool) -> None:
     def run() -> None:
         go(_until, stop, copy)
 
-    lock = Mutex() if fixed else nullcontext()
+    lock = lock_if(fixed)
     stop: Channel[None] = Channel()
     go(run)
     sleep(TICK)

@@ -10,64 +10,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from kernels.goroutines import go
+from kernels.races import in_tasks, lock_if, parallel
 from kernels.registry import non_blocking
 
 from penstock import Channel, Mutex, Once, WaitGroup, after, select
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
 TICK = 0.001
-
-
-def _lock(fixed: bool) -> AbstractContextManager[Any]:
-    """What the fixed form locks and the other does not."""
-    return Mutex() if fixed else nullcontext()
-
-
-def _in_tasks(*functions: Callable[[], object]) -> None:
-    """Run each in a task that one task starts, and wait for all of them."""
-
-    def start() -> None:
-        for function in functions:
-            go(run, function)
-        running.done()
-
-    def run(function: Callable[[], object]) -> None:
-        try:
-            function()
-        finally:
-            running.done()
-
-    running = WaitGroup()
-    running.add(1 + len(functions))
-    go(start)
-    running.wait()
-
-
-def _parallel(workers: int, pieces: int, work: Callable[[int], None]) -> None:
-    """Share pieces of work out to tasks, and wait for them."""
-
-    def run() -> None:
-        try:
-            for piece in to_do:
-                work(piece)
-        finally:
-            running.done()
-
-    to_do: Channel[int] = Channel(pieces)
-    for piece in range(pieces):
-        to_do.send(piece)
-    to_do.close()
-    running = WaitGroup()
-    running.add(workers)
-    for _ in range(workers):
-        go(run)
-    running.wait()
 
 
 @non_blocking("etcd", 4876, lines=True)
@@ -95,9 +45,9 @@ def etcd_4876(fixed: bool) -> None:
             interval.amount = 500
             interval.unit = 0.001
 
-    lock = _lock(fixed)
+    lock = lock_if(fixed)
     interval = Interval()
-    _in_tasks(test, watch)
+    in_tasks(test, watch)
 
 
 @non_blocking("etcd", 8194, lines=True)
@@ -128,7 +78,7 @@ def etcd_8194(fixed: bool) -> None:
 
     stop: Channel[None] = Channel()
     settings = Settings()
-    _in_tasks(grant, pile_up)
+    in_tasks(grant, pile_up)
 
 
 @non_blocking("istio", 8214, lines=True)
@@ -153,7 +103,7 @@ def istio_8214(fixed: bool) -> None:
 
     counting = Mutex()
     statistics = Statistics()
-    _in_tasks(check, check)
+    in_tasks(check, check)
 
 
 @non_blocking("kubernetes", 70892, lines=True)
@@ -172,7 +122,7 @@ def kubernetes_70892(fixed: bool) -> None:
                 row[node] = 7
                 scores[priority] = row
 
-    _parallel(2, 2, score)
+    parallel(2, 2, score)
     assert scores == [[7, 7]] * 3, "scores are lost"
 
 
@@ -212,7 +162,7 @@ def kubernetes_81091(fixed: bool) -> None:
 
     class Plugin:
         def __init__(self) -> None:
-            self.lock = _lock(fixed)
+            self.lock = lock_if(fixed)
             self.calls = 0
 
         def filter(self, _node: int) -> None:
@@ -221,10 +171,10 @@ def kubernetes_81091(fixed: bool) -> None:
                 self.calls = calls + 1
 
     def schedule() -> None:
-        _parallel(2, 2, plugin.filter)
+        parallel(2, 2, plugin.filter)
 
     plugin = Plugin()
-    _in_tasks(schedule)
+    in_tasks(schedule)
     assert plugin.calls == 2, "a call is not counted"
 
 
@@ -255,7 +205,7 @@ def kubernetes_81148(fixed: bool) -> None:
     lock = Mutex()
     stop: Channel[None] = Channel()
     pods: dict[str, Pod] = {}
-    _in_tasks(test)
+    in_tasks(test)
     stop.close()
 
 
