@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kernels.goroutines import go
+from kernels.goroutines import after_func, go
 from kernels.registry import blocking
 
 from penstock import Channel, Context, Mutex, Timer, after, select
@@ -229,7 +229,6 @@ def grpc_3017(fixed: bool) -> None:
 
     def leave() -> None:
         used_again = False
-        unused_for = Context.background().with_timeout(0.0002)
 
         def drop() -> None:
             lock.acquire()
@@ -244,11 +243,10 @@ def grpc_3017(fixed: bool) -> None:
             nonlocal used_again
             if not stop():
                 used_again = True  # Too late to stop it: it has to notice.
-            unused_for.cancel()
 
         with lock:
             unused["connection"] = keep
-            stop = unused_for.after_func(drop)
+            stop = after_func(0.0002, drop)
 
     def use_again_and_again() -> None:
         with done:

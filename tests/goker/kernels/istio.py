@@ -93,7 +93,7 @@ def istio_18454(fixed: bool) -> None:
 
     Fixed: the signal is taken if there is one.
     """
-    processor, strategy = Context.background().with_cancel(), current().with_cancel()
+    processor, strategy = Context.background().with_cancel(), Context.background().with_cancel()
     events = Channel[int](4)
     put_off = Channel[None](1)
     lock = Mutex()
