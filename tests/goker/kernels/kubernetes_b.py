@@ -168,9 +168,9 @@ class _Queue:
 
 @blocking("kubernetes", 58107)
 def kubernetes_58107(fixed: bool) -> None:
-    """A worker waits for work with the lock held for reading; a writer waits for it, and all other readers behind that.
+    """A worker without work keeps the lock, for reading; a writer waits for it, and behind that the bringer of work.
 
-    Among them is the worker that would have had work for the first. Fixed: work is waited for without the lock.
+    Fixed: the lock is taken when there is work.
     """
     lock = RWMutex()
     quotas, missing = _Queue(), _Queue()
