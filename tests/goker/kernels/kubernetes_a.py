@@ -187,13 +187,14 @@ def kubernetes_11298(fixed: bool) -> None:
             condition.wait()
 
     def serve(finished: Channel[None]) -> None:
-        with lock:
-            while select(finished, default=True) is None:
-                notified = _run(wait)  # It releases the lock while it waits, and takes it again, for this task.
-                if select(finished, notified).index == 0:
-                    notify()
-                    notified.recv_ok()
-                    return
+        lock.acquire()
+        while select(finished, default=True) is None:
+            notified = _run(wait)  # It releases the lock, which is not its own, and takes it again at the end.
+            if select(finished, notified).index == 0:
+                notify()
+                notified.recv_ok()
+                break
+        lock.release()
 
     def notify_until(abort: Channel[None]) -> None:
         for _ in range(3):
