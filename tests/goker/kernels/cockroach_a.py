@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kernels.goroutines import go
 from kernels.registry import blocking
 
-from penstock import Channel, Mutex, RWMutex, WaitGroup, go, select
+from penstock import Channel, Mutex, RWMutex, WaitGroup, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 @blocking("cockroach", 584)
 def cockroach_584(fixed: bool) -> None:
-    """A loop that finds the gossip closed leaves with the mutex locked, and the next loop waits for it. Fixed: it
-    unlocks before it leaves."""
+    """A loop that finds the gossip closed leaves with the mutex locked, and the next loop waits for it.
+
+    Fixed: it unlocks before it leaves.
+    """
     mutex = Mutex()
     closed = True
 
@@ -42,7 +45,10 @@ def cockroach_584(fixed: bool) -> None:
 @blocking("cockroach", 1055)
 def cockroach_1055(fixed: bool) -> None:
     """`stop` waits for the workers with the mutex locked, and a worker that is about to begin its task waits for the
-    mutex. Fixed: it unlocks before it waits."""
+    mutex.
+
+    Fixed: it unlocks before it waits.
+    """
 
     class Stopper:
         def __init__(self) -> None:
@@ -101,7 +107,10 @@ def cockroach_1055(fixed: bool) -> None:
 @blocking("cockroach", 1462)
 def cockroach_1462(fixed: bool) -> None:
     """A transport looks whether to stop, and then sends an event that nobody receives any more, since the receiver has
-    stopped. Fixed: it sends or stops, in one select."""
+    stopped.
+
+    Fixed: it sends or stops, in one select.
+    """
     mutex = Mutex()
     stopping = Channel[None]()
     stopped = Channel[None]()
@@ -138,7 +147,10 @@ def cockroach_1462(fixed: bool) -> None:
 @blocking("cockroach", 2448)
 def cockroach_2448(fixed: bool) -> None:
     """The raft sends a second event while the store, busy with the first, sends the raft a callback: each waits for the
-    other to receive. Fixed: the raft receives callbacks while it has an event to send."""
+    other to receive.
+
+    Fixed: the raft receives callbacks while it has an event to send.
+    """
     stopping = Channel[None]()
     events: Channel[Callable[[], None]] = Channel()
     callbacks: Channel[Callable[[], None]] = Channel()
@@ -171,7 +183,10 @@ def cockroach_2448(fixed: bool) -> None:
 @blocking("cockroach", 3710)
 def cockroach_3710(fixed: bool) -> None:
     """A scan holds the store's lock for reading and asks for it again further down; a writer that comes between waits
-    for the first and holds up the second. Fixed: the scan copies what it goes through, and unlocks."""
+    for the first and holds up the second.
+
+    Fixed: the scan copies what it goes through, and unlocks.
+    """
     store = RWMutex()
     queue = Mutex()
     replicas = ["first", "second"]
@@ -202,7 +217,10 @@ def cockroach_3710(fixed: bool) -> None:
 @blocking("cockroach", 6181)
 def cockroach_6181(fixed: bool) -> None:
     """A lookup logs the cache while it holds the lock for reading, and the cache's text takes the lock for reading too;
-    another lookup comes between to write. Fixed: the text for the log is made without the lock."""
+    another lookup comes between to write.
+
+    Fixed: the text for the log is made without the lock.
+    """
     lock = RWMutex()
 
     def text() -> str:
@@ -229,7 +247,9 @@ def cockroach_6181(fixed: bool) -> None:
 @blocking("cockroach", 7504)
 def cockroach_7504(fixed: bool) -> None:
     """Acquiring a lease locks the cache of names and then the lease, releasing it locks them the other way round.
-    Fixed: the cache is unlocked before the lease is locked."""
+
+    Fixed: the cache is unlocked before the lease is locked.
+    """
     table = Mutex()
     cache = Mutex()
     leases = [Mutex(), Mutex()]
@@ -258,8 +278,10 @@ def cockroach_7504(fixed: bool) -> None:
 
 @blocking("cockroach", 9935)
 def cockroach_9935(fixed: bool) -> None:
-    """The logger cannot create its file and gives up, which locks the mutex that it holds already. Fixed: it unlocks
-    first."""
+    """The logger cannot create its file and gives up, which locks the mutex that it holds already.
+
+    Fixed: it unlocks first.
+    """
     mutex = Mutex()
 
     def create_file() -> None:

@@ -6,26 +6,18 @@ The kernels are those of GoBench (Yuan et al., "GoBench: a benchmark suite of re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from kernels.goroutines import go
 from kernels.registry import blocking
 
-from penstock import Channel, Condition, Context, Mutex, RWMutex, WaitGroup, go, select
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def _go(function: Callable[..., object], *args: Any) -> None:
-    """Start a task that may outlive the one that starts it, whose context ends with it."""
-    with Context.background().attach():
-        go(function, *args)
+from penstock import Channel, Condition, Context, Mutex, RWMutex, WaitGroup, select
 
 
 @blocking("cockroach", 10214)
 def cockroach_10214(fixed: bool) -> None:
     """Sending heartbeats locks the store's mutex and then a replica's, a replica's tick locks them the other way round.
-    Fixed: the store's mutex is unlocked before the replicas are told."""
+
+    Fixed: the store's mutex is unlocked before the replicas are told.
+    """
 
     class Replica:
         def __init__(self) -> None:
@@ -61,7 +53,10 @@ def cockroach_10214(fixed: bool) -> None:
 @blocking("cockroach", 10790)
 def cockroach_10790(fixed: bool) -> None:
     """A cancelled command leaves a task behind to wait for all its prerequisites, those among them that have reported
-    already and those that never will. Fixed: what is left behind waits for the rest, until the store quiesces."""
+    already and those that never will.
+
+    Fixed: what is left behind waits for the rest, until the store quiesces.
+    """
     prerequisites = [Channel[None](), Channel[None]()]
     mutex = Mutex()
     quiescing = Channel[None]()
@@ -78,9 +73,9 @@ def cockroach_10790(fixed: bool) -> None:
         for i, channel in enumerate(prerequisites):
             if select(channel, context.done).index == 1:
                 if fixed:
-                    _go(wait_out, prerequisites[i:])
+                    go(wait_out, prerequisites[i:])
                     return
-                _go(wait_out, prerequisites)
+                go(wait_out, prerequisites)
 
     def report() -> None:
         for channel in prerequisites:
@@ -96,8 +91,10 @@ def cockroach_10790(fixed: bool) -> None:
 
 @blocking("cockroach", 13197)
 def cockroach_13197(fixed: bool) -> None:
-    """A transaction that is begun and forgotten leaves a task that waits for the end of its context. Fixed: it is
-    rolled back, which cancels the context."""
+    """A transaction that is begun and forgotten leaves a task that waits for the end of its context.
+
+    Fixed: it is rolled back, which cancels the context.
+    """
 
     class Transaction:
         def __init__(self, context: Context) -> None:
@@ -114,8 +111,10 @@ def cockroach_13197(fixed: bool) -> None:
 
 @blocking("cockroach", 13755)
 def cockroach_13755(fixed: bool) -> None:
-    """The rows of a query are not closed, and the task that waits for the end of their context stays. Fixed: they are
-    closed, which cancels the context."""
+    """The rows of a query are not closed, and the task that waits for the end of their context stays.
+
+    Fixed: they are closed, which cancels the context.
+    """
 
     class Rows:
         def __init__(self, context: Context) -> None:
@@ -137,7 +136,10 @@ def cockroach_13755(fixed: bool) -> None:
 @blocking("cockroach", 16167)
 def cockroach_16167(fixed: bool) -> None:
     """A statement holds a condition's lock, which is the reading side of the configuration's, and takes that side again
-    further down; a writer comes between. Fixed: further down the lock is known to be held."""
+    further down; a writer comes between.
+
+    Fixed: further down the lock is known to be held.
+    """
     config = RWMutex()
     changed = Condition(config.read())
 
@@ -160,8 +162,10 @@ def cockroach_16167(fixed: bool) -> None:
 
 @blocking("cockroach", 18101)
 def cockroach_18101(fixed: bool) -> None:
-    """Cancelling stops the task that receives, and the one that sends to it is left with a full channel. Fixed: the
-    sender watches the context too."""
+    """Cancelling stops the task that receives, and the one that sends to it is left with a full channel.
+
+    Fixed: the sender watches the context too.
+    """
     size = 6
     context = Context.background().with_cancel()
 
@@ -175,7 +179,7 @@ def cockroach_18101(fixed: bool) -> None:
 
     def restore() -> None:
         ready = Channel[bool](size)
-        _go(split_and_scatter, ready)
+        go(split_and_scatter, ready)
         for _ in ready:
             context.done.recv_ok()
             return
@@ -186,8 +190,10 @@ def cockroach_18101(fixed: bool) -> None:
 
 @blocking("cockroach", 24808)
 def cockroach_24808(fixed: bool) -> None:
-    """The compactor wakes itself as it starts, and waits, since somebody has filled the wake-up channel before. Fixed:
-    it leaves a wake-up that is there already."""
+    """The compactor wakes itself as it starts, and waits, since somebody has filled the wake-up channel before.
+
+    Fixed: it leaves a wake-up that is there already.
+    """
     stopping = Channel[None]()
     workers = WaitGroup()
     wake = Channel[None](1)
@@ -210,7 +216,10 @@ def cockroach_24808(fixed: bool) -> None:
 
 @blocking("cockroach", 25456)
 def cockroach_25456(fixed: bool) -> None:
-    """To find out whether the store quiesces the queue waits until it does. Fixed: it looks and goes on."""
+    """To find out whether the store quiesces the queue waits until it does.
+
+    Fixed: it looks and goes on.
+    """
     quiescing = Channel[None]()
 
     def process() -> None:
@@ -225,8 +234,10 @@ def cockroach_25456(fixed: bool) -> None:
 
 @blocking("cockroach", 35073)
 def cockroach_35073(fixed: bool) -> None:
-    """An outbox fails as it starts, and those who push rows into it wait for room. Fixed: as it fails it says that it
-    takes no more, and makes room for one who waits already."""
+    """An outbox fails as it starts, and those who push rows into it wait for room.
+
+    Fixed: as it fails it says that it takes no more, and makes room for one who waits already.
+    """
 
     class Outbox:
         def __init__(self) -> None:
@@ -255,7 +266,10 @@ def cockroach_35073(fixed: bool) -> None:
 @blocking("cockroach", 35931)
 def cockroach_35931(fixed: bool) -> None:
     """A flow that is cancelled tells its inputs one after the other, and waits at a full one, while the reader would
-    have to be told by the next. Fixed: each input is told in a task of its own."""
+    have to be told by the next.
+
+    Fixed: each input is told in a task of its own.
+    """
     registry = Mutex()
     left, right = Channel[str](1), Channel[str](1)
     inputs = {0: left, 1: right}

@@ -9,9 +9,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kernels.goroutines import go
 from kernels.registry import blocking
 
-from penstock import Channel, ChannelClosed, Context, Mutex, RWMutex, Ticker, WaitGroup, go, select
+from penstock import Channel, ChannelClosed, Context, Mutex, RWMutex, Ticker, WaitGroup, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 @blocking("etcd", 5509)
 def etcd_5509(fixed: bool) -> None:
     """A client that finds the connection closed returns with the lock held for reading, and `close` never gets it to
-    write. Fixed: it unlocks in that case too."""
+    write.
+
+    Fixed: it unlocks in that case too.
+    """
     lock = RWMutex()
     remote = Mutex()
     context: Context | None = Context.background().with_cancel()
@@ -59,8 +63,10 @@ def etcd_5509(fixed: bool) -> None:
 
 @blocking("etcd", 6708)
 def etcd_6708(fixed: bool) -> None:
-    """A client locks its endpoints to write and asks for the leader, which locks them to read. Fixed: it asks before it
-    locks."""
+    """A client locks its endpoints to write and asks for the leader, which locks them to read.
+
+    Fixed: it asks before it locks.
+    """
     endpoints = RWMutex()
 
     def ask_for_leader() -> None:
@@ -79,7 +85,10 @@ def etcd_6708(fixed: bool) -> None:
 
 @blocking("etcd", 6857)
 def etcd_6857(fixed: bool) -> None:
-    """Somebody asks a node for its status after it has stopped. Fixed: who asks watches for the node's end."""
+    """Somebody asks a node for its status after it has stopped.
+
+    Fixed: who asks watches for the node's end.
+    """
     requests = Channel[Channel[str]]()
     stopping = Channel[None]()
     done = Channel[None]()
@@ -109,7 +118,9 @@ def etcd_6857(fixed: bool) -> None:
 @blocking("etcd", 6873)
 def etcd_6873(fixed: bool) -> None:
     """`stop` waits with the mutex locked for the task that handles updates, and that needs the mutex for the last one.
-    Fixed: it unlocks before it waits."""
+
+    Fixed: it unlocks before it waits.
+    """
     mutex = Mutex()
     updates = Channel[str](1)
     done = Channel[None]()
@@ -216,8 +227,7 @@ class _Client:
             if self.connections is None:
                 return
             self.connections[address] = connection
-        with Context.background().attach():  # it may outlive this task, whose context ends with it
-            go(connection.connect)
+        go(connection.connect)
 
     def close(self) -> None:
         with self.mutex.write():
@@ -230,7 +240,10 @@ class _Client:
 @blocking("etcd", 7443)
 def etcd_7443(fixed: bool) -> None:
     """A balancer waits with its mutex locked for room to announce addresses, and the task that receives them is just
-    tearing a connection down, which announces addresses too. Fixed: an announcement replaces the one before."""
+    tearing a connection down, which announces addresses too.
+
+    Fixed: an announcement replaces the one before.
+    """
     balancer = _Balancer(fixed)
     client = _Client(balancer)
     closed = Channel[None]()
@@ -247,7 +260,10 @@ def etcd_7443(fixed: bool) -> None:
 @blocking("etcd", 7492)
 def etcd_7492(fixed: bool) -> None:
     """Who assigns a token hands it to the keeper with the mutex locked, and the keeper, about to delete one that has
-    expired, needs the mutex. Fixed: the token is handed over after the mutex is unlocked."""
+    expired, needs the mutex.
+
+    Fixed: the token is handed over after the mutex is unlocked.
+    """
     mutex = RWMutex()
     added = Channel[str](1)
     stopping = Channel[Channel[None]]()
@@ -294,7 +310,10 @@ def etcd_7492(fixed: bool) -> None:
 @blocking("etcd", 7902)
 def etcd_7902(fixed: bool) -> None:
     """A follower waits with the mutex locked for the leader to open the next round, and the leader needs the mutex for
-    that. Fixed: neither is done under the mutex."""
+    that.
+
+    Fixed: neither is done under the mutex.
+    """
     members = 3
     mutex = Mutex()
     validated = Channel[None](members)
@@ -329,8 +348,10 @@ def etcd_7902(fixed: bool) -> None:
 
 @blocking("etcd", 10492)
 def etcd_10492(fixed: bool) -> None:
-    """Renewing a lease makes a checkpoint under the lock, which the checkpoint takes too. Fixed: the lock is given back
-    for the checkpoint."""
+    """Renewing a lease makes a checkpoint under the lock, which the checkpoint takes too.
+
+    Fixed: the lock is given back for the checkpoint.
+    """
     lock = RWMutex()
     checkpointer: Callable[[], None] | None = None
 

@@ -34,9 +34,8 @@ def non_blocking(project: str, number: int) -> Callable[[Callable[[bool], None]]
 
 
 def _registered(project: str, number: int, blocks: bool) -> Callable[[Callable[[bool], None]], Callable[[bool], None]]:
-    name = f"{project} {number}"
-
     def register(run: Callable[[bool], None]) -> Callable[[bool], None]:
+        name = f"{project} {number}"
         KERNELS[name] = Kernel(name, blocks, run)
         return run
 
