@@ -309,8 +309,8 @@ def etcd_7492(fixed: bool) -> None:
 
 @blocking("etcd", 7902)
 def etcd_7902(fixed: bool) -> None:
-    """A follower waits with the mutex locked for the leader to open the next round, and the leader needs the mutex for
-    that.
+    """A follower waits with the mutex locked for the leader to open the next round, for which the leader needs the
+    mutex, or waits for a follower that does.
 
     Fixed: neither is done under the mutex.
     """
