@@ -14,7 +14,7 @@ from penstock._kernel.scopes import ambient_variable
 from penstock._kernel.threads import start
 from penstock.channel import Channel, DoneChannel, SendChannel
 from penstock.context import current
-from penstock.errors import Cancelled
+from penstock.errors import Cancelled, DeadlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -359,7 +359,9 @@ class Group:
                 return
             if self._ending is None:
                 self._ending = error
-        elif isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or is_own_cancellation(error):
+        elif isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | DeadlockError) or is_own_cancellation(
+            error
+        ):
             if context is not None and is_own_cancellation(error):
                 return  # Somebody cancelled the member alone, or its loop is being closed.
             if self._bare is None:
@@ -413,7 +415,7 @@ class Group:
         context = self.context
         self._member_ended(None, error)
         self._running.add(-1)
-        interrupted = isinstance(error, KeyboardInterrupt)
+        interrupted = isinstance(error, KeyboardInterrupt | DeadlockError)
         noticed = False  # The context's ending is news once; the members are waited for all the same.
         try:
             while self._running.count():
@@ -422,7 +424,7 @@ class Group:
                 except Cancelled as ending:
                     noticed = True
                     self._member_ended(None, ending)
-                except KeyboardInterrupt as interrupt:
+                except (KeyboardInterrupt, DeadlockError) as interrupt:
                     if interrupted:
                         raise
                     interrupted = True
@@ -465,7 +467,9 @@ class Group:
                     self._running.finish_wait(waiter)
                 except GeneratorExit:
                     raise
-                except BaseException as interrupt:  # noqa: BLE001
+                except BaseException as interrupt:
+                    if isinstance(interrupt, DeadlockError) and isinstance(self._bare, DeadlockError):
+                        raise  # The members have been cancelled, and that does not help.
                     noticed = noticed or isinstance(interrupt, Cancelled)
                     self._member_ended(None, interrupt)
         finally:

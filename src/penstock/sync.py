@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, deadline_in, now
+from penstock.errors import DeadlockError
 from penstock.group import Task, is_async, start_task, wait_for_zero
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def _whatever_happens(operation: Callable[[], Awaitable[None]]) -> None:
         try:
             await operation()
             break
-        except GeneratorExit:
+        except (GeneratorExit, DeadlockError):
             raise
         except BaseException as error:  # noqa: BLE001  raised below
             interrupted = error

@@ -2,7 +2,7 @@ cimport cython
 from penstock._kernel.latch cimport Countdown
 from penstock._kernel.locks cimport MutexCore, RWMutexCore
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.native cimport WAITING, Lock, atomic_load, lock_drop, lock_take
+from penstock._kernel.native cimport Lock, lock_drop, lock_take
 from penstock._kernel.operations cimport FOREVER
 from penstock._kernel.waiters cimport Node, Queue, Source, Waiter
 
@@ -18,10 +18,11 @@ cdef class Parked:
 
 @cython.locals(parked=Parked, task_waiter=TaskWaiter)
 cdef Parked parked_by(Waiter waiter)
-cdef bint is_waiting(Waiter waiter) noexcept
 @cython.locals(source=Source, waiter=Waiter, operation=Parked)
 cdef object add_place(Node node, dict parked)
+cdef object add_waiter(Waiter waiter, dict parked)
 cpdef bint still_parked(Parked parked)
+cdef bint waiter_waits(Waiter waiter) noexcept
 cpdef bint fail(Parked parked, object error) except -1
 cdef bint fail_waiter(Waiter waiter, object error) except -1
 @cython.locals(held=bint, holder="unsigned long")

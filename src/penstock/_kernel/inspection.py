@@ -20,7 +20,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import WAITING, atomic_load, lock_drop, lock_take
+    from penstock._kernel.interpreted import lock_drop, lock_take
     from penstock._kernel.latch import Countdown
     from penstock._kernel.locks import MutexCore, RWMutexCore
     from penstock._kernel.loops import TaskWaiter
@@ -62,11 +62,6 @@ def parked_by(waiter: Waiter) -> Parked:
     return parked
 
 
-def is_waiting(waiter: Waiter) -> bool:
-    """Is it parked, or about to be, in an operation that has not been decided?"""
-    return waiter._operation is not None and atomic_load(waiter._state) == WAITING
-
-
 def add_place(node: Node, parked: dict[Any, Parked]) -> None:
     """Note where `node` stands, if it stands in a queue and can fire."""
     source = node.source
@@ -77,12 +72,17 @@ def add_place(node: Node, parked: dict[Any, Parked]) -> None:
     if node.queue is not None and node.waiting():
         waiter = node.waiter
     lock_drop(source._lock)
-    if waiter is None or not is_waiting(waiter):
+    if waiter is None or not waiter.waiting():
         return
     operation = parked.get(waiter)
     if operation is None:
         operation = parked[waiter] = parked_by(waiter)
     operation.places.append((source, node.kind))
+
+
+def add_waiter(waiter: Waiter, parked: dict[Any, Parked]) -> None:
+    if waiter.waiting() and waiter not in parked:
+        parked[waiter] = parked_by(waiter)
 
 
 def parked_operations() -> list[Parked]:
@@ -91,8 +91,8 @@ def parked_operations() -> list[Parked]:
     for thing in gc.get_objects():
         if type(thing) is Node:
             add_place(thing, parked)
-        elif isinstance(thing, Waiter) and is_waiting(thing) and thing not in parked:
-            parked[thing] = parked_by(thing)
+        elif isinstance(thing, Waiter):
+            add_waiter(thing, parked)
     return sorted(parked.values(), key=_age)
 
 
@@ -102,7 +102,11 @@ def _age(parked: Parked) -> float:
 
 def still_parked(parked: Parked) -> bool:
     """Is it the same operation that is parked, and not decided?"""
-    return is_waiting(parked.waiter)
+    return waiter_waits(parked.waiter)
+
+
+def waiter_waits(waiter: Waiter) -> bool:
+    return waiter.waiting()
 
 
 def fail(parked: Parked, error: BaseException) -> bool:

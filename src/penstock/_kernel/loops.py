@@ -23,7 +23,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
+    from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, thread_ident
     from penstock._kernel.operations import FOREVER, Expiry, expire_at, note, settle, watch_ambient
     from penstock._kernel.seam import SEAM, Interruption
     from penstock._kernel.waiters import Node, Waiter
@@ -370,3 +370,95 @@ def _create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
 def _task_done(ended: Any, task: Any) -> None:
     _tasks.discard(task)
     ended(CancelledError())
+
+
+def running_task() -> Any:
+    """What tells the calling task from all others: the asyncio task, or the thread's identifier."""
+    if running_loop() is not None:
+        task = current_task()
+        if task is not None:
+            return task
+    return thread_ident()
+
+
+# Loops as others see them that look for what sleeps
+
+
+def is_loops_sleep(frame: Any) -> bool:
+    """Is a thread whose innermost frame is this one inside the selector of an event loop?"""
+    asyncio = sys.modules.get("asyncio")
+    above = frame.f_back
+    return (
+        asyncio is not None
+        and frame.f_code.co_name == "select"
+        and above is not None
+        and above.f_code is asyncio.BaseEventLoop._run_once.__code__
+    )
+
+
+def loop_without_work(frame: Any) -> Any:
+    """The event loop whose thread sleeps in `frame`, if nothing but another thread can give it work again.
+
+    None where it has work, timers, files, signals or processes to wait for, and where that cannot be known.
+    """
+    above = frame.f_back
+    loop = above.f_locals.get("self")
+    outer = above.f_back
+    while outer is not None:  # A loop inside a loop's callback: the outer one's work is not seen from here.
+        if outer.f_code is above.f_code:
+            return None
+        outer = outer.f_back
+    if not _is_plain(loop) or loop._ready or loop._stopping or loop._signal_handlers:
+        return None
+    if not all(handle._cancelled for handle in list(loop._scheduled)):
+        return None
+    files = loop._selector.get_map()
+    if files is None or list(files) != [loop._ssock.fileno()]:
+        return None
+    return loop
+
+
+def _is_plain(loop: Any) -> bool:
+    """Is it a loop of asyncio's own, whose inside is known?"""
+    import asyncio
+
+    plain = getattr(asyncio, "SelectorEventLoop", None)
+    return (
+        plain is not None
+        and isinstance(loop, plain)
+        and type(loop)._run_once is asyncio.BaseEventLoop._run_once
+        and type(loop).call_soon_threadsafe is asyncio.BaseEventLoop.call_soon_threadsafe
+        and type(loop._selector).__module__ == "selectors"
+    )
+
+
+def is_runners_handler(handler: Any) -> bool:
+    """Is it the handler that `asyncio.run` has for Ctrl-C?"""
+    asyncio = sys.modules.get("asyncio")
+    method = getattr(handler, "func", None)
+    return (
+        asyncio is not None
+        and getattr(method, "__func__", None) is getattr(asyncio.Runner, "_on_sigint", None) is not None
+    )
+
+
+def main_task(loop: Any) -> Any:
+    """The task that `loop.run_until_complete`, and so `asyncio.run`, waits for; None if there is none."""
+    import asyncio
+
+    ends = getattr(asyncio.base_events, "_run_until_complete_cb", None)
+    for task in asyncio.all_tasks(loop):
+        for callback, _ in getattr(task, "_callbacks", None) or ():
+            if callback is ends is not None:
+                return task
+    return None
+
+
+def awaited_by(task: Any) -> Any:
+    """The future that keeps `task` from going on: of a chain of tasks that await each other, the last one's."""
+    import asyncio
+
+    awaited = task._fut_waiter
+    while isinstance(awaited, asyncio.Task):
+        awaited = awaited._fut_waiter
+    return awaited
