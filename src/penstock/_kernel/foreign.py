@@ -6,7 +6,6 @@ import linecache
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.loops import is_runners_handler
@@ -52,11 +51,3 @@ def signal_handlers() -> list[Any]:
         if callable(handler) and handler is not signal.default_int_handler and not is_runners_handler(handler):
             handlers.append(handler)
     return handlers
-
-
-def thread_name(ident: int) -> str:
-    """The name of a thread; its number, if nobody knows its name."""
-    for thread in threading.enumerate():
-        if thread.ident == ident:
-            return thread.name
-    return f"thread {ident}"

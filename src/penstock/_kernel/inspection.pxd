@@ -1,4 +1,5 @@
 cimport cython
+from penstock._kernel.channel cimport ChannelCore
 from penstock._kernel.latch cimport Countdown
 from penstock._kernel.locks cimport MutexCore, RWMutexCore
 from penstock._kernel.loops cimport TaskWaiter
@@ -15,6 +16,7 @@ cdef class Parked:
     cdef readonly unsigned long thread
     cdef readonly object future
     cdef readonly list places
+    cdef readonly list cases
 
 @cython.locals(parked=Parked, task_waiter=TaskWaiter)
 cdef Parked parked_by(Waiter waiter)
@@ -29,3 +31,4 @@ cdef bint fail_waiter(Waiter waiter, object error) except -1
 cdef object mutex_holder(MutexCore mutex)
 @cython.locals(held=bint, holder="unsigned long")
 cdef object rwmutex_holder(RWMutexCore mutex)
+cpdef name_of_channel(ChannelCore channel)

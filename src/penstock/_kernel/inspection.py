@@ -20,6 +20,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
+    from penstock._kernel.channel import ChannelCore
     from penstock._kernel.interpreted import lock_drop, lock_take
     from penstock._kernel.latch import Countdown
     from penstock._kernel.locks import MutexCore, RWMutexCore
@@ -31,7 +32,7 @@ if not cython.compiled:
 class Parked:
     """One parked operation."""
 
-    __slots__ = ("deadline", "future", "operation", "places", "since", "thread", "waiter")
+    __slots__ = ("cases", "deadline", "future", "operation", "places", "since", "thread", "waiter")
 
     def __init__(self) -> None:
         self.waiter: Any = None
@@ -47,6 +48,8 @@ class Parked:
         """For an asyncio task: the future that it awaits."""
         self.places: list[tuple[Any, int]] = []
         """What it waits for, and as what: a source, its ambient scope among them, and the kind of node there."""
+        self.cases: list[int] = []
+        """For each of the places: the index of the case, in a select."""
 
 
 def parked_by(waiter: Waiter) -> Parked:
@@ -78,6 +81,7 @@ def add_place(node: Node, parked: dict[Any, Parked]) -> None:
     if operation is None:
         operation = parked[waiter] = parked_by(waiter)
     operation.places.append((source, node.kind))
+    operation.cases.append(node.index)
 
 
 def add_waiter(waiter: Waiter, parked: dict[Any, Parked]) -> None:
@@ -146,7 +150,14 @@ def rwmutex_holder(mutex: RWMutexCore) -> int | None:
     return holder if held else None
 
 
+def name_of_channel(channel: ChannelCore) -> str | None:
+    """The channel's name; nobody's code is called for it."""
+    name: str | None = channel._name
+    return name
+
+
 # For the code above the kernel, which tells sources and the kernel's own objects apart.
 KERNEL_TYPES: tuple[type, ...] = (Node, Queue, Waiter)
 COUNTDOWN: type = Countdown
 SOURCE: type = Source
+CHANNEL: type = ChannelCore

@@ -10,6 +10,7 @@ cdef object Future
 cdef object CancelledError
 cdef object InvalidStateError
 cdef object current_task
+cdef object Task
 cdef dict ports
 
 @cython.final

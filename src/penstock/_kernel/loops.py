@@ -38,6 +38,7 @@ Future: Any = None
 CancelledError: Any = None
 InvalidStateError: Any = None
 current_task: Any = None
+Task: Any = None
 
 ports: dict[int, Port] = {}
 
@@ -57,12 +58,13 @@ BINDING = Binding()
 
 
 def _bind() -> None:
-    global Future, CancelledError, InvalidStateError, current_task, get_running_loop
+    global Future, CancelledError, InvalidStateError, Task, current_task, get_running_loop
     import asyncio
 
     lock_take(BINDING.lock)
     if not atomic_load(BINDING.bound):
         Future = asyncio.Future
+        Task = asyncio.Task
         CancelledError = asyncio.CancelledError
         InvalidStateError = asyncio.InvalidStateError
         current_task = asyncio.current_task
@@ -351,6 +353,20 @@ def running_event_loop() -> Any:
 def is_own_cancellation(error: BaseException) -> bool:
     """Is `error` the way in which asyncio cancels a task?"""
     return CancelledError is not None and isinstance(error, CancelledError)
+
+
+def task_awaiting(future: Any) -> Any:
+    """The asyncio task that awaits `future`; None if none does, or if that cannot be told."""
+    for callback, _context in getattr(future, "_callbacks", None) or ():
+        task = getattr(callback, "__self__", None)
+        if Task is not None and isinstance(task, Task):
+            return task
+    return None
+
+
+def name_and_coroutine(task: Any) -> tuple[str, Any]:
+    """The name of an asyncio task, and what it runs. Of a class derived from asyncio's no method is called."""
+    return Task.get_name(task), Task.get_coro(task)
 
 
 def create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:

@@ -312,6 +312,16 @@ def _watch(function: Callable[[], object]) -> None:
         daemons.discard(ident)
 
 
+def thread_with(ident: int) -> Any:
+    """The `threading.Thread` of a thread, if it has one. Takes no lock: for use in a signal handler."""
+    return threading._active.get(ident)  # type: ignore[attr-defined]
+
+
+def is_main_thread(ident: int) -> bool:
+    """Is that the main thread?"""
+    return ident == main_thread
+
+
 def _after_fork_in_child() -> None:
     global main_thread
     main_thread = threading.main_thread().ident or 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.deadlock.stacks import Stack
+    from penstock.deadlock.traces import Trace
 
 MOST_STEPS = 10_000
 """So many edges are followed in search of a circle."""
@@ -59,24 +59,24 @@ class Lock:
 class Held:
     """A lock that a task has taken."""
 
-    __slots__ = ("exclusive", "lock", "stack")
+    __slots__ = ("exclusive", "lock", "trace")
 
-    def __init__(self, lock: Lock, stack: Stack, *, exclusive: bool) -> None:
+    def __init__(self, lock: Lock, trace: Trace, *, exclusive: bool) -> None:
         self.lock = lock
-        self.stack = stack
+        self.trace = trace
         self.exclusive = exclusive
 
 
 class Way:
     """One way in which an edge has come about."""
 
-    __slots__ = ("gates", "held_stack", "stack", "task")
+    __slots__ = ("gates", "held_trace", "trace", "task")
 
-    def __init__(self, gates: frozenset[Lock], held_stack: Stack, stack: Stack, task: str) -> None:
+    def __init__(self, gates: frozenset[Lock], held_trace: Trace, trace: Trace, task: str) -> None:
         self.gates = gates
         """The other locks that nobody else could hold meanwhile."""
-        self.held_stack = held_stack
-        self.stack = stack
+        self.held_trace = held_trace
+        self.trace = trace
         self.task = task
 
 

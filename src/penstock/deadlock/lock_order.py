@@ -15,21 +15,25 @@ from __future__ import annotations
 
 import functools
 import sys
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock._kernel import foreign_locks
-from penstock._kernel.foreign import thread_name
-from penstock._kernel.loops import running_task
-from penstock.deadlock import stacks
+from penstock._kernel.loops import name_and_coroutine, running_task
+from penstock._kernel.threads import is_main_thread, thread_with
+from penstock.deadlock import traces
 from penstock.deadlock.lock_graph import MOST_WAYS, Graph, Held, Lock, Way
+from penstock.deadlock.naming import made_at
+from penstock.deadlock.stacks import Frame, local, outwards
 from penstock.deadlock.wrapping import Wrapping
+from penstock.group import _run
 from penstock.sync import Mutex, RWMutex, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.deadlock.lock_graph import Edge
-    from penstock.deadlock.stacks import Stack
+    from penstock.deadlock.traces import Trace
 
 
 class Step(NamedTuple):
@@ -40,9 +44,9 @@ class Step(NamedTuple):
     """The lock that it held."""
     wanted: str
     """The lock that it asked for."""
-    held_stack: tuple[str, ...]
-    """Where it had taken the one, as the lines of a traceback."""
-    wanted_stack: tuple[str, ...]
+    held_stack: tuple[Frame, ...]
+    """Where it had taken the one, the innermost frame last."""
+    wanted_stack: tuple[Frame, ...]
     """Where it asked for the other."""
 
 
@@ -59,10 +63,10 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         lines = [f"penstock: {self.text}"]
         for number, step in enumerate(self.steps, 1):
-            lines.append(f"  {number}. {step.task} held {step.held}, taken at")
-            lines += [f"    {line}" for line in step.held_stack]
-            lines.append(f"     and asked for {step.wanted} at")
-            lines += [f"    {line}" for line in step.wanted_stack]
+            lines.append(f"  {number}. {step.task} held {step.held}, taken")
+            lines += [f"       at {frame}" for frame in reversed(step.held_stack)]
+            lines.append(f"     and asked for {step.wanted}")
+            lines += [f"       at {frame}" for frame in reversed(step.wanted_stack)]
         return "\n".join(lines)
 
 
@@ -131,7 +135,7 @@ class _Order(foreign_locks.Hooks):
 
     def take(self, lock: Any, kind: str, *, exclusive: bool) -> None:
         """The calling task has `lock`."""
-        held = Held(self.graph.lock(lock, kind), stacks.take_down(2), exclusive=exclusive)
+        held = Held(self.graph.lock(lock, kind), traces.take_down(2), exclusive=exclusive)
         task = running_task()
         mine = self.held.get(task)
         if mine is None:
@@ -176,18 +180,18 @@ class _Order(foreign_locks.Hooks):
     # What is found
 
     def _order(self, edge: Edge, gates: frozenset[Lock], held: Held) -> None:
-        way = Way(gates, held.stack, stacks.take_down(3), _task_name())
+        way = Way(gates, held.trace, traces.take_down(3), _task_name())
         if len(edge.ways) < MOST_WAYS:
             edge.ways.append(way)
         circle = self.graph.circle(edge, way)
         if circle is None:
             return
-        places = frozenset((_place(each.held_stack), _place(each.stack)) for _, each in circle)
+        places = frozenset((traces.innermost(each.held_trace), traces.innermost(each.trace)) for _, each in circle)
         locks = frozenset(each.held.serial for each, _ in circle)
         if {places, locks} & self._known:
             return
         self._known |= {places, locks}
-        steps = tuple(_step(each.task, at.held, at.to, each.held_stack, each.stack) for at, each in circle)
+        steps = tuple(_step(each.task, at.held, at.to, each.held_trace, each.trace) for at, each in circle)
         names = [step.held for step in steps]
         text = (
             f"{', '.join(names[:-1])} and {names[-1]} are taken in different orders; tasks that do so at the same time "
@@ -196,12 +200,12 @@ class _Order(foreign_locks.Hooks):
         self._tell(Finding("inversion", text, steps))
 
     def _again(self, lock: Any, held: Held, *, exclusive: bool) -> None:
-        stack = stacks.take_down(3)
-        place = ("again", _place(stack))
+        trace = traces.take_down(3)
+        place = ("again", traces.innermost(trace))
         if place in self._known:
             return
         self._known.add(place)
-        step = _step(_task_name(), held.lock, held.lock, held.stack, stack)
+        step = _step(_task_name(), held.lock, held.lock, held.trace, trace)
         if exclusive:
             text = f"{step.task} waits for {step.wanted}, which it holds itself; only another task could release it"
             self._tell(Finding("double lock", text, (step,)))
@@ -222,29 +226,26 @@ class _Order(foreign_locks.Hooks):
 _NO_GATES: frozenset[Lock] = frozenset()
 
 
-def _place(stack: Stack) -> object:
-    outside = stacks.outside(stack)
-    return outside[0] if outside else None
-
-
-def _step(task: str, held: Lock, wanted: Lock, held_stack: Stack, stack: Stack) -> Step:
-    return Step(task, _name(held), _name(wanted), tuple(stacks.lines(held_stack)), tuple(stacks.lines(stack)))
+def _step(task: str, held: Lock, wanted: Lock, held_trace: Trace, trace: Trace) -> Step:
+    return Step(task, _name(held), _name(wanted), traces.stack_of(held_trace), traces.stack_of(trace))
 
 
 def _name(known: Lock) -> str:
+    """What a lock is called: by where it was made, if that has been recorded, and by its number among all."""
     lock = known.reference()
-    if lock is None or known.kind == "threading.Lock":
-        return f"{known.kind} #{known.serial}"
-    from penstock.deadlock.naming import name_of
-
-    return name_of(lock)
+    site = () if lock is None else made_at(lock)
+    made = f" made at {PurePath(site[-1].file).name}:{site[-1].line}" if site else ""
+    return f"{known.kind} #{known.serial}{made}"
 
 
 def _task_name() -> str:
     task = running_task()
-    if isinstance(task, int):
-        return f"thread {thread_name(task)!r}"
-    return f"asyncio task {task.get_name()!r}"
+    if not isinstance(task, int):
+        return f"asyncio task {name_and_coroutine(task)[0]}"
+    for frame in outwards(sys._getframe(1)):
+        if frame.f_code is _run.__code__:
+            return f"task {local(frame, 'task').name}"
+    return "main thread" if is_main_thread(task) else f"thread {getattr(thread_with(task), '_name', task)}"
 
 
 _ORDER = _Order()
