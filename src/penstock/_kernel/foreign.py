@@ -51,3 +51,9 @@ def signal_handlers() -> list[Any]:
         if callable(handler) and handler is not signal.default_int_handler and not is_runners_handler(handler):
             handlers.append(handler)
     return handlers
+
+
+def waits_for_threads_to_end(frame: FrameType) -> bool:
+    """Has the main thread, whose innermost frame this is, ended, so that Python waits for the others?"""
+    threading = sys.modules.get("threading")
+    return threading is not None and frame.f_code is threading._shutdown.__code__

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import CodeType, TracebackType
 
 _STANDARD = tuple(
     {f"{path}/" for name in ("stdlib", "platstdlib") for path in (sysconfig.get_path(name),) if path}
@@ -37,11 +37,13 @@ class Hooks:
 class WatchedLock:
     """A `threading.Lock` that tells what becomes of it."""
 
-    __slots__ = ("__weakref__", "_hooks", "_lock")
+    __slots__ = ("__weakref__", "_hooks", "_lock", "made")
 
-    def __init__(self, lock: Any, hooks: Hooks) -> None:
+    def __init__(self, lock: Any, hooks: Hooks, made: tuple[CodeType, int]) -> None:
         self._lock = lock
         self._hooks = hooks
+        self.made = made
+        """The code that made it, and the instruction there."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if blocking:
@@ -75,8 +77,8 @@ class WatchedRLock(WatchedLock):
 
     __slots__ = ("_depth",)
 
-    def __init__(self, lock: Any, hooks: Hooks) -> None:
-        WatchedLock.__init__(self, lock, hooks)
+    def __init__(self, lock: Any, hooks: Hooks, made: tuple[CodeType, int]) -> None:
+        WatchedLock.__init__(self, lock, hooks, made)
         self._depth = 0  # Changed by the owner alone.
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -121,8 +123,9 @@ class _Factory(type):
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         lock = cls.plain(*args, **options)
-        if _is_foreign(sys._getframe(1).f_code.co_filename):
-            return cls.made(lock, cls.hooks)
+        frame = sys._getframe(1)
+        if _is_foreign(frame.f_code.co_filename):
+            return cls.made(lock, cls.hooks, (frame.f_code, frame.f_lasti))
         return lock
 
     def __instancecheck__(cls, instance: Any) -> bool:

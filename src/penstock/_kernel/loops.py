@@ -470,11 +470,22 @@ def main_task(loop: Any) -> Any:
     return None
 
 
-def awaited_by(task: Any) -> Any:
-    """The future that keeps `task` from going on: of a chain of tasks that await each other, the last one's."""
-    import asyncio
-
+def awaited_by(task: Any) -> tuple[Any, Any]:
+    """The future that keeps `task` from going on, and who awaits it: `task`, or the last of a chain of tasks."""
     awaited = task._fut_waiter
-    while isinstance(awaited, asyncio.Task):
-        awaited = awaited._fut_waiter
-    return awaited
+    while isinstance(awaited, Task):
+        task = awaited
+        awaited = task._fut_waiter
+    return task, awaited
+
+
+def raise_in(task: Any, future: Any, error: BaseException) -> None:
+    """In the thread of its loop: let `task` raise `error` where it awaits `future`, which may be awaited by others."""
+    loop = future.get_loop()
+    for callback, context in future._callbacks or ():
+        if getattr(callback, "__self__", None) is task:
+            failed = loop.create_future()
+            failed.set_exception(error)
+            future.remove_done_callback(callback)
+            loop.call_soon(callback, failed, context=context)
+            return

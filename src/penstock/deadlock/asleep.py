@@ -17,14 +17,21 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock._kernel import simulation
-from penstock._kernel.foreign import is_idle_executor_thread, native_threads, python_threads, signal_handlers
+from penstock._kernel.foreign import (
+    is_idle_executor_thread,
+    native_threads,
+    python_threads,
+    signal_handlers,
+    waits_for_threads_to_end,
+)
 from penstock._kernel.inspection import fail, parked_operations
-from penstock._kernel.loops import awaited_by, is_loops_sleep, loop_without_work, main_task
+from penstock._kernel.loops import awaited_by, is_loops_sleep, loop_without_work, main_task, raise_in
 from penstock._kernel.threads import daemons, idle_workers, main_thread_ident, sleeping_threads
 from penstock._kernel.timers import idle_service, pending_timers
 from penstock.errors import DeadlockError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 SOON = 0.1
@@ -39,6 +46,8 @@ class Asleep(NamedTuple):
     """The parked operations: the same ones, if nothing has moved."""
     loops: dict[int, Any]
     """The event loop of each thread that runs one."""
+    main_ended: bool
+    """Has the main thread come to its end?"""
 
 
 class Settings:
@@ -49,6 +58,8 @@ class Settings:
         """Then the main thread looks often, and also where threads that are not Python's cannot be seen."""
         self.own_handlers: list[Any] = []
         """Signal handlers that wake nobody."""
+        self.end: Callable[[], object] | None = None
+        """Called when the main thread has ended, and the other threads that Python waits for are asleep."""
 
 
 SETTINGS = Settings()
@@ -111,7 +122,7 @@ class Observer:
             before, self._before = self._before, {ident: id(frame) for ident, frame in frames.items()}
             for ident in unknown:
                 frame = frames[ident]
-                if before.get(ident) == id(frame) and (is_loops_sleep(frame) or is_idle_executor_thread(frame)):
+                if before.get(ident) == id(frame) and _sleeps_elsewhere(ident, frame):
                     quiet[ident] = frame
             if sleeping_threads() + len(quiet) < len(unknown):
                 return None
@@ -151,15 +162,23 @@ class Observer:
             return None
         if sleeping_threads() < len(unknown & (parked | idle)):
             return None
-        return Asleep(frozenset(waiters), loops)
+        main = quiet.get(main_thread_ident())
+        return Asleep(frozenset(waiters), loops, main is not None and waits_for_threads_to_end(main))
 
     def _is_mine(self, thread: int) -> bool:
         return self._in_main_thread and thread == main_thread_ident()
 
 
+def _sleeps_elsewhere(ident: int, frame: FrameType) -> bool:
+    """Does a thread whose innermost frame this is sleep in a place that is known, outside of the library?"""
+    if is_loops_sleep(frame) or is_idle_executor_thread(frame):
+        return True
+    return ident == main_thread_ident() and waits_for_threads_to_end(frame)
+
+
 def deadlock_error() -> DeadlockError:
     """The error that tells who waits for what."""
-    from penstock.deadlock import report
+    from penstock.deadlock.reporting import report
 
     return DeadlockError(report())
 
@@ -184,7 +203,7 @@ def look_from_main(slept: float) -> float | BaseException:
 
 
 class LoopObserver:
-    """Looks, from a thread of its own, whether the main thread's event loop sleeps for ever, and all others do too."""
+    """Looks, from a thread of its own, for what the main thread does not see that runs a loop or has ended."""
 
     def __init__(self) -> None:
         self._observer = Observer(in_main_thread=False)
@@ -194,22 +213,24 @@ class LoopObserver:
         found, proved = self._observer.look()
         if found is None:
             return 0.5
-        loop = found.loops.get(main_thread_ident())
-        if loop is None or not proved:
+        if not proved:
             return SOON
-        task = main_task(loop)
+        loop = found.loops.get(main_thread_ident())
+        task = None if loop is None else main_task(loop)
         if task is not None:
             loop.call_soon_threadsafe(_fail_awaited, task, deadlock_error())
+        elif found.main_ended and SETTINGS.end is not None:
+            SETTINGS.end()
         return 0.5
 
 
 def _fail_awaited(task: Any, error: DeadlockError) -> None:
-    """In the thread of its loop: let what `task` awaits raise `error`."""
-    future = awaited_by(task)
+    """In the thread of its loop: let `task` raise `error`, or the task that it awaits."""
+    waits, future = awaited_by(task)
     if future is None or future.done():
         return
     for operation in parked_operations():
         if operation.future is future:
             fail(operation, error)
             return
-    future.set_exception(error)
+    raise_in(waits, future, error)

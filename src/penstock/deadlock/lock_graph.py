@@ -27,7 +27,7 @@ MOST_WAYS = 8
 _serials = itertools.count(1)
 
 
-class Lock:
+class LockNode:
     """What the graph knows of one lock. It does not keep the lock."""
 
     __slots__ = ("__weakref__", "after", "before", "kind", "reference", "serial")
@@ -35,9 +35,9 @@ class Lock:
     def __init__(self, lock: Any, kind: str, graph: Graph) -> None:
         self.serial = next(_serials)
         self.kind = kind
-        self.after: dict[Lock, Edge] = {}
+        self.after: dict[LockNode, Edge] = {}
         """The locks that were asked for while this one was held."""
-        self.before: set[Lock] = set()
+        self.before: set[LockNode] = set()
         known = graph.locks
         number = id(lock)
 
@@ -61,7 +61,7 @@ class Held:
 
     __slots__ = ("exclusive", "lock", "trace")
 
-    def __init__(self, lock: Lock, trace: Trace, *, exclusive: bool) -> None:
+    def __init__(self, lock: LockNode, trace: Trace, *, exclusive: bool) -> None:
         self.lock = lock
         self.trace = trace
         self.exclusive = exclusive
@@ -72,7 +72,7 @@ class Way:
 
     __slots__ = ("gates", "held_trace", "trace", "task")
 
-    def __init__(self, gates: frozenset[Lock], held_trace: Trace, trace: Trace, task: str) -> None:
+    def __init__(self, gates: frozenset[LockNode], held_trace: Trace, trace: Trace, task: str) -> None:
         self.gates = gates
         """The other locks that nobody else could hold meanwhile."""
         self.held_trace = held_trace
@@ -85,12 +85,12 @@ class Edge:
 
     __slots__ = ("held", "to", "ways")
 
-    def __init__(self, held: Lock, to: Lock) -> None:
+    def __init__(self, held: LockNode, to: LockNode) -> None:
         self.held = held
         self.to = to
         self.ways: list[Way] = []
 
-    def knows(self, gates: frozenset[Lock]) -> bool:
+    def knows(self, gates: frozenset[LockNode]) -> bool:
         """Has it come about with these gates, or fewer?"""
         return any(way.gates <= gates for way in self.ways)
 
@@ -99,16 +99,16 @@ class Graph:
     """All locks that are known, and the edges between them."""
 
     def __init__(self) -> None:
-        self.locks: dict[int, Lock] = {}
+        self.locks: dict[int, LockNode] = {}
 
-    def lock(self, lock: Any, kind: str) -> Lock:
+    def lock(self, lock: Any, kind: str) -> LockNode:
         """The graph's view of `lock`."""
         found = self.locks.get(id(lock))
         if found is None:
-            found = self.locks.setdefault(id(lock), Lock(lock, kind, self))
+            found = self.locks.setdefault(id(lock), LockNode(lock, kind, self))
         return found
 
-    def edge(self, held: Lock, to: Lock) -> Edge:
+    def edge(self, held: LockNode, to: LockNode) -> Edge:
         """The edge between the two, made if need be."""
         edge = held.after.get(to)
         if edge is None:
@@ -123,7 +123,7 @@ class Graph:
         return next(found, None)
 
     def _back(
-        self, at: Lock, goal: Lock, path: list[tuple[Edge, Way]], seen: set[Lock], steps: Iterator[int]
+        self, at: LockNode, goal: LockNode, path: list[tuple[Edge, Way]], seen: set[LockNode], steps: Iterator[int]
     ) -> Iterator[list[tuple[Edge, Way]]]:
         for edge in list(at.after.values()):
             for way in list(edge.ways):

@@ -22,7 +22,7 @@ from penstock._kernel import foreign_locks
 from penstock._kernel.loops import name_and_coroutine, running_task
 from penstock._kernel.threads import is_main_thread, thread_with
 from penstock.deadlock import traces
-from penstock.deadlock.lock_graph import MOST_WAYS, Graph, Held, Lock, Way
+from penstock.deadlock.lock_graph import MOST_WAYS, Graph, Held, LockNode, Way
 from penstock.deadlock.naming import made_at
 from penstock.deadlock.stacks import Frame, local, outwards
 from penstock.deadlock.wrapping import Wrapping
@@ -62,11 +62,11 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         lines = [f"penstock: {self.text}"]
-        for number, step in enumerate(self.steps, 1):
-            lines.append(f"  {number}. {step.task} held {step.held}, taken")
-            lines += [f"       at {frame}" for frame in reversed(step.held_stack)]
-            lines.append(f"     and asked for {step.wanted}")
-            lines += [f"       at {frame}" for frame in reversed(step.wanted_stack)]
+        for step in self.steps:
+            lines.append(f"    {step.task} held {step.held}, taken")
+            lines += [f"        at {frame}" for frame in reversed(step.held_stack)]
+            lines.append(f"    and asked for {step.wanted}")
+            lines += [f"        at {frame}" for frame in reversed(step.wanted_stack)]
         return "\n".join(lines)
 
 
@@ -154,7 +154,7 @@ class _Order(foreign_locks.Hooks):
                 if self._drop(other, known, exclusive=exclusive):
                     return
 
-    def _drop(self, task: Any, known: Lock, *, exclusive: bool) -> bool:
+    def _drop(self, task: Any, known: LockNode, *, exclusive: bool) -> bool:
         held = self.held.get(task)
         if held is None:
             return False
@@ -179,7 +179,7 @@ class _Order(foreign_locks.Hooks):
 
     # What is found
 
-    def _order(self, edge: Edge, gates: frozenset[Lock], held: Held) -> None:
+    def _order(self, edge: Edge, gates: frozenset[LockNode], held: Held) -> None:
         way = Way(gates, held.trace, traces.take_down(3), _task_name())
         if len(edge.ways) < MOST_WAYS:
             edge.ways.append(way)
@@ -193,10 +193,7 @@ class _Order(foreign_locks.Hooks):
         self._known |= {places, locks}
         steps = tuple(_step(each.task, at.held, at.to, each.held_trace, each.trace) for at, each in circle)
         names = [step.held for step in steps]
-        text = (
-            f"{', '.join(names[:-1])} and {names[-1]} are taken in different orders; tasks that do so at the same time "
-            "may wait for each other for ever"
-        )
+        text = f"{', '.join(names[:-1])} and {names[-1]} are taken in different orders, which may end in a deadlock"
         self._tell(Finding("inversion", text, steps))
 
     def _again(self, lock: Any, held: Held, *, exclusive: bool) -> None:
@@ -207,14 +204,14 @@ class _Order(foreign_locks.Hooks):
         self._known.add(place)
         step = _step(_task_name(), held.lock, held.lock, held.trace, trace)
         if exclusive:
-            text = f"{step.task} waits for {step.wanted}, which it holds itself; only another task could release it"
+            text = f"{step.task} waits for {step.wanted}, and holds it itself"
             self._tell(Finding("double lock", text, (step,)))
             return
         text = f"{step.task} asks for {step.wanted} for reading, and holds it for reading already; "
         if lock.waiting():
-            text += "a writer waits in between, so neither goes on"
+            text += "a writer waits in between: a deadlock"
         else:
-            text += "with a writer in between neither would go on"
+            text += "with a writer in between this is a deadlock"
         self._tell(Finding("recursive read lock", text, (step,)))
 
     def _tell(self, finding: Finding) -> None:
@@ -223,17 +220,17 @@ class _Order(foreign_locks.Hooks):
             print(finding, file=sys.stderr, flush=True)  # noqa: T201  that is what it is for
 
 
-_NO_GATES: frozenset[Lock] = frozenset()
+_NO_GATES: frozenset[LockNode] = frozenset()
 
 
-def _step(task: str, held: Lock, wanted: Lock, held_trace: Trace, trace: Trace) -> Step:
+def _step(task: str, held: LockNode, wanted: LockNode, held_trace: Trace, trace: Trace) -> Step:
     return Step(task, _name(held), _name(wanted), traces.stack_of(held_trace), traces.stack_of(trace))
 
 
-def _name(known: Lock) -> str:
+def _name(known: LockNode) -> str:
     """What a lock is called: by where it was made, if that has been recorded, and by its number among all."""
     lock = known.reference()
-    site = () if lock is None else made_at(lock)
+    site = traces.stack_of((lock.made,)) if isinstance(lock, foreign_locks.WatchedLock) else made_at(lock)
     made = f" made at {PurePath(site[-1].file).name}:{site[-1].line}" if site else ""
     return f"{known.kind} #{known.serial}{made}"
 
@@ -254,8 +251,8 @@ _ORDER = _Order()
 def _identity(target: Any) -> tuple[Any, str]:
     """The lock, and its kind; a side stands for its read/write mutex."""
     if isinstance(target, Side):
-        return target._rw, "RWMutex"
-    return target, type(target).__name__
+        return target._rw, "rwmutex"
+    return target, "mutex" if type(target) is Mutex else "rwmutex"
 
 
 def _is_try(timeout: Any) -> bool:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LIBRARY = str(Path(__file__).parent.parent) + "/"
 _THREADING = sys.modules["threading"].Thread.run.__code__.co_filename if "threading" in sys.modules else ""
+BOUNDARIES: set[CodeType] = set()
+"""Functions that run a program: its stacks end where these are."""
 _DEEPEST = 200  # Frames of one stack; deeper ones are cut off.
 
 
@@ -41,7 +43,7 @@ def is_library(code: CodeType) -> bool:
 def outwards(frame: FrameType | None) -> list[FrameType]:
     """`frame` and its callers."""
     frames = []
-    while frame is not None and len(frames) < _DEEPEST:
+    while frame is not None and len(frames) < _DEEPEST and frame.f_code not in BOUNDARIES:
         frames.append(frame)
         frame = frame.f_back
     return frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from penstock.deadlock.stacks import Frame, is_library
+from penstock.deadlock.stacks import BOUNDARIES, Frame, is_library
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -20,7 +20,7 @@ def take_down(skip: int) -> Trace:
     """The calling task's stack, innermost frame first, without the `skip` innermost ones."""
     frame: FrameType | None = sys._getframe(skip + 1)
     trace = []
-    while frame is not None and len(trace) < DEPTH:
+    while frame is not None and len(trace) < DEPTH and frame.f_code not in BOUNDARIES:
         trace.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(trace)

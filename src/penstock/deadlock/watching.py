@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.simulation import Seat
 from penstock._kernel.threads import start_daemon
-from penstock.deadlock import lock_order
+from penstock.deadlock import lock_order as order
 from penstock.deadlock.asleep import SETTINGS, LoopObserver
 from penstock.deadlock.naming import record_sites
+from penstock.deadlock.reporting import report
 from penstock.deadlock.serving import Server
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ class Watcher:
 
 def print_report() -> None:
     """Write a report to standard error, whatever `sys.stderr` is, and whoever is writing there."""
-    from penstock.deadlock import report
-
     text = f"{report()}\n".encode(errors="backslashreplace")
     while text:
         text = text[os.write(2, text) :]
@@ -76,20 +75,17 @@ class _Watch:
     """What `watch` has switched on."""
 
     def __init__(self) -> None:
-        self.on = False
         self.watcher: Watcher | None = None
         self.server: Server | None = None
         self.sites = False
         self.lock_order = False
-        self.previous: Any = None
+        self.signals = False
+        self.before: Any = None
         """The handler of SIGQUIT before ours."""
 
-    def handle_quit(self, number: int, frame: FrameType | None) -> None:
-        watcher = self.watcher
-        if watcher is not None:
-            watcher.ask()
-        if callable(self.previous):
-            self.previous(number, frame)
+    @property
+    def on(self) -> bool:
+        return self.watcher is not None
 
     def start_threads(self) -> None:
         self.watcher = Watcher()
@@ -97,12 +93,49 @@ class _Watch:
         self.server = Server()
         self.server.start()
 
+    def stop_threads(self) -> None:
+        watcher, self.watcher = self.watcher, None
+        if watcher is not None:
+            watcher.stop()
+        server, self.server = self.server, None
+        if server is not None:
+            server.stop()
+
     def after_fork(self) -> None:
         """In the child process: the threads have stayed behind, and what they served is the parent's."""
         if self.on:
             if self.server is not None:
                 self.server.forget()
             self.start_threads()
+
+    def take_signal(self) -> None:
+        if self.signals or _QUIT is None:
+            return
+        before = signal.getsignal(_QUIT)
+        try:
+            signal.signal(_QUIT, self._asked)
+        except ValueError:
+            return  # Not the main thread: that is for it alone to set.
+        self.signals = True
+        self.before = before
+        if not callable(before):
+            SETTINGS.own_handlers.append(self._asked)
+
+    def give_signal_back(self) -> None:
+        if self.signals and _QUIT is not None and signal.getsignal(_QUIT) == self._asked:
+            try:
+                signal.signal(_QUIT, signal.SIG_DFL if self.before is None else self.before)
+            except ValueError:
+                return
+        self.signals = False
+        SETTINGS.own_handlers.clear()
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        watcher = self.watcher
+        if watcher is not None:
+            watcher.ask()
+        if callable(self.before):
+            self.before(number, frame)
 
 
 _WATCH = _Watch()
@@ -114,31 +147,37 @@ if hasattr(os, "register_at_fork"):
 def watch(*, sites: bool = True, lock_order: bool = True, signals: bool = True) -> None:
     """Watch this program from now on.
 
-    - `DeadlockError` is raised in the main task of an event loop too, and sooner in the main thread. Where threads
-      that are not Python's cannot be seen (elsewhere than on Linux) it is assumed that none of them wakes a task.
+    - `DeadlockError` is raised in the main task of an event loop too, and sooner in the main thread. Elsewhere than on
+      Linux the threads that are not Python's cannot be seen: it is taken for granted that they wake no task.
     - `sites`: what is made from now on remembers where, for reports.
-    - `lock_order`: inversions of order and double locks are reported: see `penstock.deadlock.lock_order`.
-    - `signals`: SIGQUIT (Ctrl-\\) prints a report to standard error, and the program goes on. Only the main thread
-      can set that up.
-    - `penstock dump PID` prints a report of this process.
+    - `lock_order`: locks taken in different orders, and those taken twice: see `penstock.deadlock.lock_order`.
+    - `signals`: SIGQUIT (Ctrl-\\) prints a report to standard error, and the program goes on. Only the main thread can
+      set this up.
+    - `penstock dump PID` prints a report of this process, whatever its main thread is doing.
 
-    Called again, it adds to what is on. A child process made by `fork` is watched as its parent is.
+    Called again, it adds to what is on. A child process made by `os.fork` is watched as well.
     """
     if sites and not _WATCH.sites:
-        record_sites(True)
         _WATCH.sites = True
-    if lock_order:
-        _start_lock_order()
-    if signals and _QUIT is not None and _WATCH.handle_quit not in SETTINGS.own_handlers:
-        _WATCH.previous = signal.getsignal(_QUIT)
-        signal.signal(_QUIT, _WATCH.handle_quit)
-        if not callable(_WATCH.previous):
-            SETTINGS.own_handlers.append(_WATCH.handle_quit)
+        record_sites(True)
+    if lock_order and not _WATCH.lock_order:
+        _WATCH.lock_order = True
+        order.start()
+    if signals:
+        _WATCH.take_signal()
     if not _WATCH.on:
-        _WATCH.on = True
         SETTINGS.watching = True
         _WATCH.start_threads()
 
 
 def unwatch() -> None:
-    """Switch off all that `watch` has switched on. Idempotent."""
+    """Switch off what `watch` has switched on. Idempotent."""
+    _WATCH.stop_threads()
+    SETTINGS.watching = False
+    _WATCH.give_signal_back()
+    if _WATCH.lock_order:
+        _WATCH.lock_order = False
+        order.stop()
+    if _WATCH.sites:
+        _WATCH.sites = False
+        record_sites(False)
