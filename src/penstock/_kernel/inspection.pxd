@@ -5,6 +5,10 @@ from penstock._kernel.locks cimport MutexCore, RWMutexCore
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.native cimport Lock, lock_drop, lock_take
 from penstock._kernel.operations cimport FOREVER
+from penstock._kernel.seam cimport SEAM, Seam
+from penstock._kernel.shards cimport WAITING as WAITING_FOR_SHARDS
+from penstock._kernel.threads cimport WORKERS, Workers
+from penstock._kernel.timers cimport TIMERS, TimerService
 from penstock._kernel.waiters cimport Node, Queue, Source, Waiter
 
 @cython.final

@@ -14,6 +14,8 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+from penstock._kernel.loops import asyncio_tasks
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -25,6 +27,10 @@ if not cython.compiled:
     from penstock._kernel.latch import Countdown
     from penstock._kernel.locks import MutexCore, RWMutexCore
     from penstock._kernel.loops import TaskWaiter
+    from penstock._kernel.seam import SEAM
+    from penstock._kernel.shards import WAITING as WAITING_FOR_SHARDS
+    from penstock._kernel.threads import WORKERS
+    from penstock._kernel.timers import TIMERS
     from penstock._kernel.operations import FOREVER
     from penstock._kernel.waiters import Node, Queue, Source, Waiter
 
@@ -154,6 +160,16 @@ def name_of_channel(channel: ChannelCore) -> str | None:
     """The channel's name; nobody's code is called for it."""
     name: str | None = channel._name
     return name
+
+
+def registries() -> list[Any]:
+    """The containers in which the kernel notes what there is, and which let nobody get at it."""
+    return [WAITING_FOR_SHARDS, asyncio_tasks]
+
+
+def roots() -> list[Any]:
+    """What the kernel can get at by itself: jobs that threads are about to take, timers, and worlds."""
+    return [WORKERS, TIMERS, SEAM]
 
 
 # For the code above the kernel, which tells sources and the kernel's own objects apart.

@@ -11,6 +11,7 @@ cdef object CancelledError
 cdef object InvalidStateError
 cdef object current_task
 cdef object Task
+cdef object EventLoop
 cdef dict ports
 
 @cython.final

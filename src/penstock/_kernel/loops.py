@@ -39,6 +39,7 @@ CancelledError: Any = None
 InvalidStateError: Any = None
 current_task: Any = None
 Task: Any = None
+EventLoop: Any = None
 
 ports: dict[int, Port] = {}
 
@@ -58,13 +59,14 @@ BINDING = Binding()
 
 
 def _bind() -> None:
-    global Future, CancelledError, InvalidStateError, Task, current_task, get_running_loop
+    global Future, CancelledError, InvalidStateError, Task, EventLoop, current_task, get_running_loop
     import asyncio
 
     lock_take(BINDING.lock)
     if not atomic_load(BINDING.bound):
         Future = asyncio.Future
         Task = asyncio.Task
+        EventLoop = asyncio.AbstractEventLoop
         CancelledError = asyncio.CancelledError
         InvalidStateError = asyncio.InvalidStateError
         current_task = asyncio.current_task
@@ -342,7 +344,7 @@ class _one_step:  # noqa: N801  an awaitable that suspends for one step of the l
 
 # For the code above the kernel
 
-_tasks: set[Any] = set()  # Loops refer to their tasks weakly.
+asyncio_tasks: set[Any] = set()  # Loops refer to their tasks weakly.
 
 
 def running_event_loop() -> Any:
@@ -369,6 +371,24 @@ def name_and_coroutine(task: Any) -> tuple[str, Any]:
     return Task.get_name(task), Task.get_coro(task)
 
 
+def weak_registries() -> list[Any]:
+    """The weak sets in which asyncio notes its tasks, and each loop its asynchronous generators."""
+    if "asyncio" not in sys.modules:
+        return []
+    tasks = sys.modules.get("asyncio.tasks")
+    return [getattr(tasks, name, None) for name in ("_all_tasks", "_scheduled_tasks", "_eager_tasks")]
+
+
+def is_loop_class(cls: type) -> bool:
+    """Are its instances event loops?"""
+    return EventLoop is not None and EventLoop in cls.__mro__
+
+
+def asynchronous_generators(loop: Any) -> Any:
+    """The weak set in which an event loop notes its asynchronous generators."""
+    return getattr(loop, "_asyncgens", None)
+
+
 def create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
     """Run `coroutine` as a task of `loop`, from any thread. In the end call `ended` with a cancellation."""
     if running_loop() is loop:
@@ -379,12 +399,12 @@ def create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
 
 def _create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
     task = loop.create_task(coroutine, context=context)
-    _tasks.add(task)
+    asyncio_tasks.add(task)
     task.add_done_callback(partial(_task_done, ended))
 
 
 def _task_done(ended: Any, task: Any) -> None:
-    _tasks.discard(task)
+    asyncio_tasks.discard(task)
     ended(CancelledError())
 
 

@@ -317,6 +317,16 @@ def thread_with(ident: int) -> Any:
     return threading._active.get(ident)  # type: ignore[attr-defined]
 
 
+def thread_registries() -> list[Any]:
+    """The containers in which `threading` notes all threads."""
+    return [threading._active, threading._dangling]  # type: ignore[attr-defined]
+
+
+def starts_thread(method: Any) -> bool:
+    """Is it the bound method with which a thread begins, and which the interpreter holds until the thread ends?"""
+    return getattr(method, "__func__", None) is threading.Thread._bootstrap  # type: ignore[attr-defined]
+
+
 def is_main_thread(ident: int) -> bool:
     """Is that the main thread?"""
     return ident == main_thread

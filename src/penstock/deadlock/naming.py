@@ -69,6 +69,11 @@ def made_at(thing: Any) -> tuple[Frame, ...]:
         return ()
 
 
+def sites() -> Any:
+    """The registry of all that; it refers to things weakly."""
+    return _SITES
+
+
 class Names:
     """The names of one report. Each belongs to one thing."""
 
