@@ -507,5 +507,12 @@ def raise_in(task: Any, future: Any, error: BaseException) -> None:
             failed = loop.create_future()
             failed.set_exception(error)
             future.remove_done_callback(callback)
+            future.add_done_callback(_retrieve)
             loop.call_soon(callback, failed, context=context)
             return
+
+
+def _retrieve(future: Any) -> None:
+    """Nobody awaits it any more: what becomes of it is no news."""
+    if not future.cancelled():
+        future.exception()

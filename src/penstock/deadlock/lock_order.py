@@ -192,8 +192,7 @@ class _Order(foreign_locks.Hooks):
             return
         self._known |= {places, locks}
         steps = tuple(_step(each.task, at.held, at.to, each.held_trace, each.trace) for at, each in circle)
-        names = [step.held for step in steps]
-        text = f"{', '.join(names[:-1])} and {names[-1]} are taken in different orders, which may end in a deadlock"
+        text = f"{len(steps)} locks are taken in different orders, which may end in a deadlock"
         self._tell(Finding("inversion", text, steps))
 
     def _again(self, lock: Any, held: Held, *, exclusive: bool) -> None:
