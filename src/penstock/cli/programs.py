@@ -45,11 +45,11 @@ def find_script(path: str) -> Found:
     """The program in a file, or in a directory or an archive with a `__main__`."""
     if not Path(path).exists():
         raise NoProgramError(f"cannot run {path!r}: there is no such file")
+    absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118  as Python has it, with the dots in it
     if pkgutil.get_importer(path) is not None:
-        set_path(path)
+        set_path(absolute)
         return _found("__main__", path, path)
     set_path(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120  as Python does
-    absolute = os.path.abspath(path)  # noqa: PTH100  the same
     try:
         with io.open_code(absolute) as file:
             code = pkgutil.read_code(file)  # type: ignore[attr-defined]

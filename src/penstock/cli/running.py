@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from penstock import deadlock
+from penstock._kernel.threads import sleeping_threads, worker_count
 from penstock.cli import programs
 from penstock.deadlock import lock_order
 from penstock.deadlock.asleep import SETTINGS
@@ -110,6 +112,10 @@ def _show(error: BaseException) -> None:
 
 def _list_leaks() -> None:
     """Tell on standard error which tasks the program leaves behind that nothing can wake."""
+    patience = 25
+    while patience and sleeping_threads() < worker_count():
+        patience -= 1
+        time.sleep(0.01)  # Some may be about to park.
     leaked = deadlock.leaks()
     if not leaked:
         return
