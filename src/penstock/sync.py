@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, deadline_in, now
+<<<<<<< HEAD
 from penstock.context import current
+=======
+from penstock.errors import DeadlockError
+>>>>>>> deadlock-watch
 from penstock.group import Task, is_async, start_task, wait_for_zero
 
 if TYPE_CHECKING:
@@ -101,6 +105,8 @@ def _whatever_happens(operation: Callable[..., object], *args: Any) -> None:
         try:
             operation(*args)
             break
+        except (Abandoned, DeadlockError):
+            raise
         except BaseException as error:  # noqa: BLE001  raised below
             interrupted = error
     if interrupted is not None:
@@ -118,6 +124,8 @@ async def _awhatever_happens(operation: Callable[[], Awaitable[None]]) -> None:
         try:
             await operation()
             break
+        except (Abandoned, DeadlockError):
+            raise
         except BaseException as error:  # noqa: BLE001  raised below
             interrupted = error
     if interrupted is not None:

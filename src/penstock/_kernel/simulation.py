@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Abandoned(BaseException):
+    """The simulated world is over, and its tasks are unwound. Nothing that they do meanwhile counts."""
+
+
 class World:
     """What a simulation decides. Each method is called by a thread that is in this world, unless it says otherwise."""
 
@@ -219,6 +223,11 @@ def watch_select(watcher: Any) -> None:
 def thread_number() -> int:
     """The calling thread's identifier."""
     return thread_ident()
+
+
+def in_use() -> bool:
+    """Is any thread in another world?"""
+    return SEAM.runtime is SIMULATED and (bool(SIMULATED.worlds) or SIMULATED.elsewhere is not None)
 
 
 def start_for_real(function: Callable[[], object]) -> None:

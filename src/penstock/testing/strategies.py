@@ -243,7 +243,7 @@ class Follow(Strategy):
     def choose(self, n: int) -> int:
         number = self._decision
         self._decision += 1
-        return min(self._choices.get(number, 0), n - 1)
+        return max(0, min(self._choices.get(number, 0), n - 1))
 
 
 def strategy_named(name: str, seed: int) -> Strategy:

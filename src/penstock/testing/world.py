@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.simulation import Seat, SimulatedWaiter, World, expire, simulated
+from penstock._kernel.simulation import Abandoned, Seat, SimulatedWaiter, World, expire, simulated
 from penstock.testing.schedules import CLOCK
 from penstock.testing.strategies import PrunedError
 
@@ -49,10 +49,6 @@ LINE = "line"
 """What a task does that comes to a new line."""
 LAST_GASPS = 10_000
 """So many steps may a task take while it is unwound."""
-
-
-class Abandoned(BaseException):
-    """The schedule is over: the task is unwound. Nothing that it does meanwhile counts."""
 
 
 @dataclass(frozen=True)
