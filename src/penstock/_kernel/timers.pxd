@@ -32,7 +32,5 @@ cdef class TimerService:
     cdef void _take_due(self, list due, double now) noexcept
     @cython.locals(timer=Timer, sleeper=Waiter, now=double, wakes_at=double)
     cpdef _serve(self)
-    @cython.locals(ident="unsigned long")
-    cdef unsigned long idle_thread(self) noexcept
 
 cdef TimerService TIMERS
