@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import isfinite
 from typing import final
 
 from penstock._kernel.alarms import Alarm, begin_sleep, sleep
@@ -28,15 +28,11 @@ async def asleep(seconds: float) -> None:
 def _checked(seconds: float, least: str = "") -> float:
     if not isinstance(seconds, int | float):
         raise TypeError(f"a time must be a number of seconds, not {seconds!r}")
-    try:
-        number = float(seconds)
-    except OverflowError:  # An integer beyond all floats.
-        number = inf
-    if not isfinite(number):
+    if not isfinite(seconds):
         raise ValueError(f"a time must be finite, not {seconds!r}")
-    if least and number <= 0:
+    if least and seconds <= 0:
         raise ValueError(f"{least} must be positive, not {seconds!r}")
-    return number
+    return float(seconds)
 
 
 @final

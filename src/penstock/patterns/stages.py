@@ -7,22 +7,21 @@ generator, which runs wherever the next hand-over reads it: so adjacent stages t
 from __future__ import annotations
 
 from collections import deque
-from contextlib import AsyncExitStack, aclosing, closing, suppress
+from contextlib import aclosing, closing, suppress
 from inspect import iscoroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock._kernel.latch import Countdown
-from penstock._kernel.locks import now
-from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
-from penstock.errors import Cancelled, ChannelClosed
-from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
+from penstock.errors import ChannelClosed
+from penstock.group import is_async, start_task, wait_for_zero
 from penstock.patterns.bounded import PATIENCE, apmap, pmap
 from penstock.time import asleep, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from penstock.context import Context
 
@@ -54,18 +53,13 @@ class Map(Stage):
         if is_async(self.function):
             raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
         if self.here:
-            return self._one_after_the_other(upstream)
+            return map(self.function, upstream)
         return pmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
 
     def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         if self.here:
             return self._one_by_one(upstream)
         return apmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
-
-    def _one_after_the_other(self, upstream: Iterator[Any]) -> Iterator[Any]:
-        function = self.function
-        for item in upstream:  # Unlike `map`: a function that raises StopIteration fails, it does not end the stream.
-            yield function(item)
 
     async def _one_by_one(self, upstream: AsyncIterator[Any]) -> AsyncIterator[Any]:
         function = self.function
@@ -83,13 +77,7 @@ class Filter(Stage):
     def threads(self, upstream: Iterator[Any]) -> Any:
         if is_async(self.function):
             raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
-        return self._kept(upstream)
-
-    def _kept(self, upstream: Iterator[Any]) -> Iterator[Any]:
-        function = self.function
-        for item in upstream:
-            if function(item):
-                yield item
+        return filter(self.function, upstream)
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         function = self.function
@@ -112,9 +100,8 @@ class FlatMap(Stage):
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         async for item in upstream:
             inner = self.function(item)
-            async with aclosing(each(await inner if iscoroutine(inner) else inner)) as items:
-                async for one in items:
-                    yield one
+            async for one in each(await inner if iscoroutine(inner) else inner):
+                yield one
 
 
 class Batch(Stage):
@@ -176,10 +163,10 @@ class TimedBatch(Stage):
         if not ok:
             return [], False
         batch = [item]
-        deadline = now() + self.within
+        deadline = monotonic() + self.within
         while len(batch) < self.n:
             try:
-                item, ok = pump.channel.recv_ok(timeout=max(0.0, deadline - now()))
+                item, ok = pump.channel.recv_ok(timeout=max(0.0, deadline - monotonic()))
             except TimeoutError:
                 return batch, True
             if not ok:
@@ -201,10 +188,10 @@ class TimedBatch(Stage):
         if not ok:
             return [], False
         batch = [item]
-        deadline = now() + self.within
+        deadline = monotonic() + self.within
         while len(batch) < self.n:
             try:
-                item, ok = await pump.channel.arecv_ok(timeout=max(0.0, deadline - now()))
+                item, ok = await pump.channel.arecv_ok(timeout=max(0.0, deadline - monotonic()))
             except TimeoutError:
                 return batch, True
             if not ok:
@@ -224,11 +211,7 @@ class Merge(Stage):
             yield from bare(pump.channel)
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
-        others = [each(other) for other in self.others]
-        async with AsyncExitStack() as ending:
-            for other in others:
-                ending.push_async_callback(aend, other)
-            pump = await ending.enter_async_context(aclosing(Pump(upstream, *others, in_tasks=True)))
+        async with aclosing(Pump(upstream, *map(each, self.others), in_tasks=True)) as pump:
             async for item in abare(pump.channel):
                 yield item
 
@@ -240,7 +223,7 @@ class Throttle(Stage):
         self.n, self.per = n, per
 
     def _pause(self, times: deque[float]) -> float:
-        return times[0] + self.per - now() if len(times) == self.n else 0.0
+        return times[0] + self.per - monotonic() if len(times) == self.n else 0.0
 
     def threads(self, upstream: Iterator[Any]) -> Any:
         times: deque[float] = deque(maxlen=self.n)
@@ -248,7 +231,7 @@ class Throttle(Stage):
             pause = self._pause(times)
             if pause > 0:
                 sleep(pause)
-            times.append(now())
+            times.append(monotonic())
             yield item
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
@@ -257,7 +240,7 @@ class Throttle(Stage):
             pause = self._pause(times)
             if pause > 0:
                 await asleep(pause)
-            times.append(now())
+            times.append(monotonic())
             yield item
 
 
@@ -290,9 +273,8 @@ class Catch(Stage):
                 return
             yield item
         rest = self.function(failure)
-        async with aclosing(each(await rest if iscoroutine(rest) else rest)) as items:
-            async for one in items:
-                yield one
+        async for one in each(await rest if iscoroutine(rest) else rest):
+            yield one
 
 
 class Take(Stage):
@@ -322,28 +304,17 @@ class Pump:
     _collects: ClassVar[bool] = True
 
     def __init__(self, *sources: Any, in_tasks: bool) -> None:
-        if not in_tasks:
-            refuse_in_loop("reading this stream", "async for")
         self.channel: Channel[Any] = Channel()
         self._at_work = Countdown(len(sources))
         self._at_work.closed_at_zero(self.channel)
-        self._closing = False
         self._context = current().with_cancel()
         with self._context.attach():
             for source in sources:
                 start_task(_apump if in_tasks else _pump, (source, self.channel), self)
 
     def _member_ended(self, _context: Context, error: BaseException | None) -> None:
-        if error is None:
-            return
-        if self._context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error)):
-            if self._closing:
-                return  # It ended as it was told.
-            try:
-                self._context.check()
-            except Cancelled as ended:  # Without a traceback: that would keep the source alive.
-                error = ended.with_traceback(None)
-        self.channel.close(error)
+        if isinstance(error, Exception):
+            self.channel.close(error)
 
     def _member_gone(self, _context: Context) -> None:
         self._at_work.add(-1)
@@ -355,7 +326,6 @@ class Pump:
 
     def close(self) -> None:
         """End the tasks, and wait until they have let go of their sources, for two seconds at most."""
-        self._closing = True
         self._context.cancel()
         self.channel.close()
         # A source may not react; and a thread that runs an event loop must not wait.
@@ -364,7 +334,6 @@ class Pump:
 
     async def aclose(self) -> None:
         """As `close`."""
-        self._closing = True
         self._context.cancel()
         self.channel.close()
         with suppress(TimeoutError):
@@ -398,19 +367,7 @@ async def abare(channel: Any) -> AsyncIterator[Any]:
         raise (closed.__cause__ or closed) from None
 
 
-def end(step: Any) -> None:
-    """Close a stage. One that is still at work has been waited for; it ends when its source reacts."""
-    if not getattr(step, "gi_running", False):
-        step.close()
-
-
-async def aend(step: Any) -> None:
-    """As `end`."""
-    if not getattr(step, "ag_running", False):
-        await step.aclose()
-
-
-async def each(source: Any) -> AsyncGenerator[Any, None]:
+async def each(source: Any) -> AsyncIterator[Any]:
     """An iterable of either kind, as an asynchronous one."""
     if hasattr(source, "__aiter__"):
         async for item in source:

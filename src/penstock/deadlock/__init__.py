@@ -1,1 +1,0 @@
-"""Deadlocks: who waits for what, and what will never be woken."""
