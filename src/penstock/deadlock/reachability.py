@@ -7,9 +7,6 @@ Python's references are not all known to its garbage collector: frames that exec
 interpreter itself hold some that it is not shown. So what has not been reached counts as unreachable only if all
 references to it are accounted for, as in the garbage collector's own proof: those from other unreached objects, and
 those from the frames of parked tasks. Whatever has a reference more is a root too.
-
-Other threads may run meanwhile, and move things from where they have not been seen yet to where nobody looks again.
-But what nobody can reach stays as it is: it is looked for several times, and found each time.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from penstock._kernel.loops import asynchronous_generators, is_loop_class, weak_
 from penstock._kernel.scopes import Scope
 from penstock._kernel.threads import thread_registries, thread_with
 from penstock.deadlock.accounting import Account
-from penstock.deadlock.frames import GIL, Layout, Reader, layout_of_frames, references
+from penstock.deadlock.frames import GIL, Held, Layout, Reader, layout_of_frames, references
 from penstock.deadlock.marking import Marking
 from penstock.deadlock.naming import sites
 from penstock.deadlock.stacks import LIBRARY, outwards
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from weakref import finalize
 
-_PASSES = 2 if GIL else 3
+_ACCOUNTS = 2 if GIL else 3
 _OWN_FILES = (LIBRARY + "deadlock/", LIBRARY + "testing/")
 _OWN_MODULES = ("penstock.deadlock", "penstock.testing")
 _TURN = SemaphoreCore(1)
@@ -53,11 +50,15 @@ class Candidate:
         self.reached = False
         self.in_thread = parked.future is None
         self.thread: Any = thread_with(parked.thread) if self.in_thread else None
-        self.addresses: list[int] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is known yet."""
+        self.references = Held()
         """What its frames refer to, where that is known."""
         self.readable = False
         self.task: Task[Any] | None = None
-        self.held: list[Any] = []
+        self.belongings: list[Any] = []
         """What else the thread has."""
 
     @property
@@ -88,8 +89,11 @@ class Search:
         try:
             self._watch()
             self._marking.mark(self._roots(), self._finished)
-            if not self._finished():
-                self._account()
+            # Other threads may move things from where nobody has looked yet to where nobody looks again. But what
+            # nobody can get at stays as it is: the account is made several times.
+            for _ in range(_ACCOUNTS):
+                if not self._finished():
+                    self._account()
         finally:
             if self._reader is not None:
                 self._reader.close()
@@ -114,8 +118,7 @@ class Search:
         return cut
 
     def _watch(self) -> None:
-        for ident, frame in sys._current_frames().items():
-            self._frames[ident] = outwards(frame)
+        self._look_at_frames()
         for one in self.candidates:
             on_reach = self._marking.on_reach
             on_reach[id(one.parked.waiter)] = lambda one=one: self._reach(one)  # type: ignore[misc]
@@ -123,6 +126,9 @@ class Search:
                 on_reach[id(one.parked.future)] = lambda one=one: self._reach(one)  # type: ignore[misc]
             if one.thread is not None:
                 self._marking.threads.add(id(one.thread))
+
+    def _look_at_frames(self) -> None:
+        self._frames = {ident: outwards(frame) for ident, frame in sys._current_frames().items()}
 
     def _roots(self) -> Iterator[Any]:
         yield from list(sys.modules.values())
@@ -142,9 +148,11 @@ class Search:
         if self._layout is None or self._reader is None:
             return list(frame.f_locals.values())
         try:
-            return self._things(references(self._reader, self._layout, frame, borrowed=True))
+            held = Held()
+            references(self._reader, self._layout, frame, held, borrowed=True)
         except OSError:
             return ()
+        return self._things(held.addresses)
 
     def _things(self, addresses: Iterable[int]) -> list[Any]:
         return [self._objects[address] for address in addresses if address in self._objects]
@@ -160,7 +168,7 @@ class Search:
         if not one.in_thread:
             return ()
         if one.readable:
-            return [*self._things(one.addresses), *one.held]
+            return [*self._things(one.references.addresses + one.references.managers), *one.belongings]
         things: list[Any] = []
         for frame in self._frames.get(one.parked.thread, ()):
             things += self._referents(frame)
@@ -169,46 +177,43 @@ class Search:
     # What has been left
 
     def _account(self) -> None:
-        for one in self.candidates:
-            if not one.reached and one.in_thread:
-                self._read(one)
+        self._look_at_frames()
         unreached = [one for one in self.candidates if not one.reached]
         for one in unreached:
+            one.begin()
+            if one.in_thread:
+                self._read(one)
+        for one in unreached:
             if not still_parked(one.parked):
-                one.reached = True
+                one.reached = True  # What has been read of its frames may be anything.
                 self._left -= 1
         account = Account(self._objects, self._marking, [one for one in unreached if not one.reached])
         self._marking.mark(account.outside(), self._finished)
 
     def _read(self, one: Candidate) -> None:
         """Read what the frames of a parked thread refer to."""
-        frames = self._frames.get(one.parked.thread, ())
         if self._layout is None or self._reader is None:
             return
+        held = one.references
         try:
-            for frame in frames:
-                found = references(self._reader, self._layout, frame)
-                one.addresses += found
+            for frame in self._frames.get(one.parked.thread, ()):
+                before = len(held.addresses)
+                references(self._reader, self._layout, frame, held)
                 if frame.f_code is _run.__code__:
-                    tasks = [thing for thing in self._things(found) if type(thing) is Task]
+                    tasks = [thing for thing in self._things(held.addresses[before:]) if type(thing) is Task]
                     one.task = tasks[0] if tasks else None
         except OSError:
+            held.addresses.clear()
             return
         one.readable = True
 
 
 def unreachable(operations: Iterable[Parked]) -> list[Parked]:
     """Those of the parked operations that nothing can ever end."""
-    candidates = [parked for parked in operations if parked.deadline is None and parked.operation not in _SLEEPS]
-    for _ in range(_PASSES):
-        if not candidates:
-            return []
-        left = Search([Candidate(parked) for parked in candidates]).run()
-        candidates = [one.parked for one in left if still_parked(one.parked)]
-    return candidates
-
-
-_SLEEPS = ()
+    candidates = [Candidate(parked) for parked in operations if parked.deadline is None]
+    if not candidates:
+        return []
+    return [one.parked for one in Search(candidates).run() if still_parked(one.parked)]
 
 
 def leaks() -> list[ParkedTask]:
