@@ -52,6 +52,7 @@ cdef class TaskWaiter(Waiter):
     cdef Expiry _expiry
     cdef void prepare(self, double deadline, str operation, bint shielded) except *
     cpdef _woken(self)
+    @cython.locals(scope_node=Node)
     cpdef Node settled(self)
     cdef void _disarm(self) except *
 

@@ -209,12 +209,15 @@ class TaskWaiter(Waiter):
         """The await raised `error`: raise it again unless the operation has happened, and cannot be undone."""
         self._disarm()
         if self.retract() or not isinstance(error, CancelledError):
+            self._scope_node = None
             raise error
         self.redeliver(error)
 
     def settled(self) -> Node | None:
         self._disarm()
-        return settle(self, self._scope_node, self._operation)
+        scope_node = self._scope_node
+        self._scope_node = None  # Whoever still has the waiter has no business with the scope.
+        return settle(self, scope_node, self._operation)
 
     def _disarm(self) -> None:
         if self._expiry is not None:

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 
+# From Python 3.14 on a thread may begin in a copy of its starter's context, and keep it for as long as it lives.
+INHERITS_CONTEXT = sys.version_info >= (3, 14)
+
 FIRST_LOOK = 0.5
 
 main_thread = threading.main_thread().ident or 0
@@ -152,7 +155,9 @@ class Workers:
             worker = Worker()
             worker._job = function  # Not an argument: those a thread keeps until it ends.
             target = Context().run
-            threading.Thread(target=target, args=(self._work, worker), name="penstock-worker", daemon=True).start()
+            options: dict[str, Any] = {"context": Context()} if INHERITS_CONTEXT else {}
+            args = (self._work, worker)
+            threading.Thread(target=target, args=args, name="penstock-worker", daemon=True, **options).start()
         except BaseException:
             self._forget()
             raise

@@ -97,8 +97,14 @@ class Search:
         finally:
             if self._reader is not None:
                 self._reader.close()
-            self._frames.clear()
+            self._forget()
         return [one for one in self.candidates if not one.reached]
+
+    def _forget(self) -> None:
+        """Keep nothing alive."""
+        self._frames.clear()
+        self._objects.clear()
+        self._marking.on_reach.clear()
 
     def _finished(self) -> bool:
         return self._left == 0
