@@ -16,13 +16,14 @@ INTERPRETER := $(shell $(PYTHON) scripts/interpreter.py)
 SOURCES := $(shell find src \( -name __pycache__ -o -name '*.egg-info' \) -prune -o \
     \( -name '*.py' -o -name '*.pxd' -o -name '*.h' -o -type d ! -name src \) -print)
 
-.PHONY: help digest test test-all bench lint typecheck docs package tsan tsan-with clean
+.PHONY: help digest test test-all bench overload lint typecheck docs package tsan tsan-with clean
 
 help:
 	@echo 'make digest DIR=.   digest every file under DIR'
 	@echo 'make test           run the tests, against the compiled kernel and the interpreted one'
 	@echo 'make test-all       the same with every Python found'
 	@echo 'make bench          measure against the peers'
+	@echo 'make overload       measure a server under overload, behind each kind of limit'
 	@echo 'make lint           Ruff'
 	@echo 'make typecheck      mypy and pyright'
 	@echo 'make docs           build the documentation into docs/_build'
@@ -48,6 +49,9 @@ test-all:
 
 bench: $(VENV)/penstock.stamp $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+overload: $(VENV)/penstock.stamp $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.overload $(BENCH_ARGS)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check

@@ -67,6 +67,11 @@ PARKED = {
     "wait group": "w = WaitGroup(); w.add(1); w.wait()",
     "result": "go(Channel().recv).result()",
     "iteration": "list(Channel())",
+    "read lock": "w = RWMutex(); w.acquire_write(); w.acquire_read()",
+    "write lock": "w = RWMutex(); w.acquire_read(); w.acquire_write()",
+    "condition": "m = Mutex(); m.acquire(); Condition(m).wait()",
+    "once": "o = Once(); go(o.do, Channel().recv); sleep(0.05); o.do(int)",
+    "call": "call(time.sleep, 1000)",
     "with a deadline": "fail_after(1000).__enter__(); Channel().recv(timeout=500)",
 }
 
@@ -129,6 +134,80 @@ def test_a_second_ctrl_c_stops_waiting() -> None:
     code, out, err = finish(process)
     assert (code, out) == (0, "left\n"), err
     assert time.monotonic() - began < 20
+
+
+@posix
+@pytest.mark.parametrize("handler", ["sys.exit(3)", "raise TimeoutError('alarm')"])
+def test_what_a_signal_handler_raises_in_a_group_cancels_and_waits(handler: str) -> None:
+    """As Ctrl-C: the members are cancelled and waited for before it leaves the block (T1, C5)."""
+    program = f"""
+        def handle(*_):
+            {handler}
+        signal.signal(signal.SIGUSR1, handle)
+        ended = []
+        def member():
+            try:
+                print("ready", flush=True)
+                Channel().recv()
+            finally:
+                time.sleep(0.1)
+                ended.append(1)
+        try:
+            with Group() as group:
+                group.go(member)
+        except* TimeoutError as failures:
+            print(failures.exceptions)
+        finally:
+            print(ended)
+        """
+    process = start(program)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    time.sleep(0.1)
+    process.send_signal(signal.SIGUSR1)
+    code, out, err = finish(process)
+    if "exit" in handler:
+        assert (code, out, err) == (3, "[1]\n", "")
+    else:
+        assert (code, out, err) == (0, "(TimeoutError('alarm'),)\n[1]\n", "")
+
+
+@posix
+@pytest.mark.parametrize("kind", ["Mutex()", "RWMutex().write()", "RWMutex().read()"])
+def test_ctrl_c_while_a_condition_takes_its_lock_again(kind: str) -> None:
+    """The lock is held when `wait` raises, and the notification goes to the next (C4, C5)."""
+    program = f"""
+        lock = {kind}
+        outer = lock if isinstance(lock, Mutex) else lock._rw.write()
+        condition = Condition(lock)
+        woken = Channel()
+        def other():
+            with lock:
+                condition.wait()
+            woken.send("other")
+        def helper():
+            while condition.waiting() < 1:
+                time.sleep(0.001)
+            go(other)
+            while condition.waiting() < 2:
+                time.sleep(0.001)
+            outer.acquire()
+            condition.notify()  # to the main thread, which cannot have the lock yet
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            outer.release()  # nobody else has released it
+            print("released", flush=True)
+        lock.acquire()
+        task = go(helper)
+        try:
+            condition.wait()
+        except KeyboardInterrupt:
+            lock.release()
+            print(woken.recv(timeout=20))
+        task.result()
+        """
+    assert run(program).split() == ["released", "other"]
 
 
 @posix

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from colours import COLOURS, LIMIT
 
-from penstock import Channel, ChannelClosed, Ticker, Timer, after, select, sleep, tick
+from penstock import Channel, ChannelClosed, Group, Ticker, Timer, after, select, sleep, tick
 from penstock._kernel.timers import pending_timers
 
 both = pytest.mark.parametrize("ops", COLOURS, ids=lambda ops: ops.name)
@@ -186,9 +186,37 @@ def test_earlier_and_later() -> None:
     assert not pending_timers()
 
 
+def test_the_last_of_several_resets_counts() -> None:
+    """Reset by several threads at once, a timer fires; nothing of it gets lost between them (TestResetResult's shape).
+
+    A reset that loses the race to the timer service must not leave the timer where it was."""
+    for number in range(150):
+        timer = Timer(1000)
+        with Group() as group:
+            for delay in (0.0, 0.0005, 0.001, 0.002):
+                group.go(timer.reset, delay + number % 3 * 0.0005)
+        timer.channel.recv(timeout=LIMIT)
+        timer.stop()
+    assert not pending_timers()
+
+
+def test_reset_while_it_ticks() -> None:
+    """A ticker of a long period that is reset in the instant of its tick goes on with the new one."""
+    for _ in range(100):
+        ticker = Ticker(1000)
+        with Group() as group:
+            for _ in range(2):
+                group.go(ticker.reset, 1000)
+            for _ in range(2):
+                group.go(ticker.reset, 0.0002)
+        ticker.reset(0.0001)
+        ticker.channel.recv(timeout=LIMIT)
+        ticker.stop()
+    assert not pending_timers()
+
+
 def test_ticker_stress() -> None:
     """Reset and stopped from several threads while it ticks (TestTickerConcurrentStress)."""
-    from penstock import Group
 
     def work(ticker: Ticker) -> None:
         for number in range(200):
@@ -207,7 +235,13 @@ def test_ticker_stress() -> None:
 
 @pytest.mark.parametrize(
     ("bad", "error"),
-    [("1", TypeError), (None, TypeError), (float("nan"), ValueError), (float("inf"), ValueError)],
+    [
+        ("1", TypeError),
+        (None, TypeError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (10**400, ValueError),
+    ],
 )
 def test_misuse(bad: Any, error: type[Exception]) -> None:
     """What is no time is refused, everywhere alike (TestNewTickerLtZeroDuration, TestTickerResetLtZeroDuration)."""

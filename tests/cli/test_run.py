@@ -126,7 +126,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
         check=False,
         cwd=tmp_path,
         env=environment(),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert done.returncode == -signal.SIGINT
     assert done.stdout == ""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from programs import Batch, run_program
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from programs import run_program
 
 from penstock import Cancelled, Condition, Group, Mutex, RWMutex, cancel_scope, go, sleep
 from penstock.deadlock import lock_order
 from penstock.deadlock.naming import record_sites
-from programs import run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

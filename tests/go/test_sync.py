@@ -564,6 +564,7 @@ def test_condition_misuse_and_endings(ops: Any) -> None:
             Condition(threading.Lock())  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="-1"):
             condition.notify(-1)
+        condition.notify(10**30)
         with pytest.raises(TypeError, match="integer"):
             condition.notify("1")
 
@@ -620,6 +621,47 @@ def test_a_notification_to_one_who_is_cancelled_goes_to_the_next(ops: Any) -> No
     ops.run(body)
 
 
+@both
+@pytest.mark.parametrize("side", ["mutex", "read", "write"])
+def test_a_notified_task_cancelled_while_it_takes_the_lock_again(ops: Any, side: str) -> None:
+    """It has the lock when the cancellation is raised, and the notification goes to the next (C4)."""
+    if ops.name == "threads":
+        pytest.skip("only Ctrl-C interrupts a thread there; see test_processes.py")
+
+    async def body(ops: Any) -> None:
+        rw = RWMutex()
+        mutex = Mutex()
+        lock: Any = {"mutex": mutex, "read": rw.read(), "write": rw.write()}[side]
+        holder: Any = mutex if side == "mutex" else rw.write()
+        condition = Condition(lock)
+        woken: list[int] = []
+
+        async def waits(me: int) -> None:
+            async with condition:
+                try:
+                    await condition.wait_async()
+                finally:
+                    assert lock.locked
+                woken.append(me)
+
+        tasks = [asyncio.create_task(waits(me)) for me in range(2)]
+        while condition.waiting() < 2:
+            await ops.pause()
+        await holder.aacquire()
+        condition.notify()
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()
+        await asyncio.sleep(0.01)
+        assert not tasks[0].done()
+        holder.release()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [asyncio.CancelledError, type(None)]
+        assert woken == [1]
+        assert not lock.locked
+
+    ops.run(body)
+
+
 # sync/once_test.go and oncefunc_test.go
 
 
@@ -663,6 +705,18 @@ def test_once_that_fails_counts(ops: Any) -> None:
         await ops.call(once, "do", lambda: pytest.fail("called twice"))
 
     ops.run(body)
+
+
+def test_once_does_not_take_the_other_colour() -> None:
+    """An async function is refused where nobody would await it."""
+
+    async def function() -> None:
+        raise AssertionError("never awaited")
+
+    with pytest.raises(TypeError, match=r"async function; use 'await once\.ado\(\)'"):
+        Once().do(function)
+    with pytest.raises(TypeError, match="async function; use aonce_value"):
+        once_value(function)
 
 
 def test_once_value() -> None:
@@ -780,6 +834,14 @@ def test_semaphore_misuse(ops: Any) -> None:
         with pytest.raises(ValueError, match="would wait for ever"):
             await ops.call(semaphore, "acquire", 3)
         assert semaphore.try_acquire(3) is False
+        with pytest.raises(ValueError, match="would wait for ever"):
+            await ops.call(semaphore, "acquire", 10**30)
+        assert semaphore.try_acquire(10**30) is False
+        with pytest.raises(RuntimeError, match="released too much"):
+            semaphore.release(10**30)
+        with pytest.raises(ValueError, match="0 or more"):
+            semaphore.try_acquire(-(10**30))
+        assert Semaphore(10**30).try_acquire(10**15)
         with pytest.raises(RuntimeError, match="released too much: 1, and 0 are held"):
             semaphore.release()
         for operation in (Semaphore, semaphore.release, semaphore.try_acquire, semaphore.acquire):

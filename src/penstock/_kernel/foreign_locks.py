@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
 
-_STANDARD = tuple(
-    {f"{path}/" for name in ("stdlib", "platstdlib") for path in (sysconfig.get_path(name),) if path}
-)
+_STANDARD = tuple({f"{path}/" for name in ("stdlib", "platstdlib") for path in (sysconfig.get_path(name),) if path})
 _ADDED = ("site-packages", "dist-packages")  # Inside the standard library's directory, and no part of it.
 _OWN = str(Path(__file__).parent.parent)
 

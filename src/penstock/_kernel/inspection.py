@@ -27,11 +27,11 @@ if not cython.compiled:
     from penstock._kernel.latch import Countdown
     from penstock._kernel.locks import MutexCore, RWMutexCore
     from penstock._kernel.loops import TaskWaiter
+    from penstock._kernel.operations import FOREVER
     from penstock._kernel.seam import SEAM
     from penstock._kernel.shards import WAITING as WAITING_FOR_SHARDS
     from penstock._kernel.threads import WORKERS
     from penstock._kernel.timers import TIMERS
-    from penstock._kernel.operations import FOREVER
     from penstock._kernel.waiters import Node, Queue, Source, Waiter
 
 

@@ -32,6 +32,7 @@ cdef class Gate(Source):
 cdef class SemaphoreCore(Gate):
     cdef Py_ssize_t _size
     cdef Py_ssize_t _free
+    @cython.locals(amount=Py_ssize_t)
     cdef Py_ssize_t amount(self, object n) except -1
     @cython.locals(chain=Waiter, held=Py_ssize_t)
     cdef bint give(self, Py_ssize_t amount) except -1

@@ -164,8 +164,7 @@ class SemaphoreCore(Gate):
             raise TypeError(f"a semaphore's size must be an integer, not {n!r}")
         if n < 0:
             raise ValueError(f"a semaphore's size must be 0 or more, not {n}")
-        self._size = n
-        self._free = n
+        self._size = self._free = min(n, (1 << 62))
 
     def _admits(self, kind: int, amount: int) -> bool:
         return self._free >= amount
@@ -180,9 +179,13 @@ class SemaphoreCore(Gate):
     def amount(self, n: int) -> int:
         if type(n) is not int:
             raise TypeError(f"a semaphore is acquired and released by integers, not {n!r}")
-        if n < 0:
+        try:
+            amount = n
+        except OverflowError:  # Compiled, where it is no C integer: as impossible as any.
+            amount = -1 if n < 0 else (1 << 62) + 1
+        if amount < 0:
             raise ValueError(f"a semaphore is acquired and released by 0 or more, not {n}")
-        return n
+        return amount
 
     def possible(self, n: int) -> int:
         if n > self._size:
@@ -580,7 +583,7 @@ class ConditionCore(Source):
             raise TypeError(f"a condition notifies an integer number of tasks, not {n!r}")
         if n < 0:
             raise ValueError(f"a condition notifies 0 tasks or more, not {n}")
-        self.notify_some(n)
+        self.notify_some(min(n, (1 << 62)))
 
     def notify_all(self) -> None:
         """Let all waiting tasks go on. The lock need not be held."""

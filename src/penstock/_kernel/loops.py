@@ -5,9 +5,10 @@ into a batch on its way into the loop (through its Port), and only the first of 
 
 Invariants
   L1. A future is touched by the thread that runs its loop alone.
-  L2. A batch that is not empty has `_drain` scheduled, or its loop is closed. A port refers to its batch weakly, so
-      that a loop that is dropped with wake-ups in it is garbage, and its tasks' coroutines give back what they hold.
-  L3. Who finds a loop closed gives back what was handed to its tasks (`Waiter.retract`): they will not run again.
+  L2. A batch that is not empty has `_drain` scheduled, or its loop is closed. A port refers to its batch weakly: a loop
+      that is closed, or dropped, with wake-ups in it drops the batch.
+  L3. Who finds a loop closed, and a batch that is dropped, gives back what was handed to the loop's tasks
+      (`Waiter.retract`): they will not run again.
 """
 
 from __future__ import annotations
@@ -91,12 +92,17 @@ def refuse_in_loop(operation: str, instead: str) -> None:
 
 
 class Batch:
-    """Wake-ups on their way into a loop, which owns them: what it never runs is garbage with it."""
+    """Wake-ups on their way into a loop, which owns them: when it is closed before it runs them, it drops them."""
 
     __slots__ = ("__weakref__", "items")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
+
+    def __del__(self) -> None:
+        if self.items and not sys.is_finalizing():
+            for item in self.items:
+                item._stranded()
 
 
 class Port:

@@ -1,7 +1,9 @@
 cimport cython
 from penstock._kernel.loops cimport interrupter_for, new_task_waiter, refuse_in_loop
-from penstock._kernel.native cimport thread_ident
+from penstock._kernel.native cimport LOCKS, thread_ident
+from penstock._kernel.operations cimport FOREVER
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
+from penstock._kernel.threads cimport ThreadWaiter
 from penstock._kernel.timers cimport Timer
 from penstock._kernel.waiters cimport Node, Waiter
 
@@ -16,6 +18,12 @@ cdef class Simulated(Runtime):
     cdef readonly dict worlds
     cdef public object elsewhere
     cdef object world(self)
+
+@cython.final
+cdef class Seat:
+    cdef ThreadWaiter _next
+    cdef object _occupied
+    cdef bint _roused
 
 cdef Simulated SIMULATED
 

@@ -30,12 +30,14 @@ LONGEST_SLEEP = 10.0
 
 def number(value: Any, name: str, kind: str) -> float:
     """`value` as a number of seconds. TypeError for what is none, ValueError for NaN."""
-    if isinstance(value, str) or value is None:
+    if isinstance(value, str | bytes | bytearray) or value is None:
         raise TypeError(f"{name} must be {kind}, not {value!r}")
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be {kind}, not {value!r}") from None
+    except OverflowError:  # An integer beyond all floats.
+        return float("inf") if value > 0 else float("-inf")
     if seconds != seconds:  # noqa: PLR0124  the test for NaN
         raise ValueError(f"{name} must be {kind}, not NaN")
     return seconds

@@ -1,5 +1,6 @@
 from penstock._kernel.native cimport (
-    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared, thread_ident,
+    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Gap, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared,
+    thread_ident,
 )
 cimport cython
 
@@ -43,8 +44,9 @@ cdef class Queue:
     cdef Py_ssize_t count(self) noexcept
 
 cdef class Source:
-    cdef Lock _lock
     cdef object __weakref__
+    cdef Gap _gap
+    cdef Lock _lock
     cdef Waiter _departed(self, Node node)
     @cython.locals(chain=Waiter)
     cdef bint discard(self, Node node) except -1

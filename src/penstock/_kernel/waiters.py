@@ -258,11 +258,7 @@ class Waiter:
 
     def waiting(self) -> bool:
         """Is it parked, or about to be, in an operation that has not been decided?"""
-        return (
-            self._operation is not None
-            and atomic_load(self._state) == WAITING
-            and self._generation == generation
-        )
+        return self._operation is not None and atomic_load(self._state) == WAITING and self._generation == generation
 
     def expire(self) -> bool:
         """Decide for the clock. False: it was decided already."""

@@ -71,7 +71,7 @@ class Program:
         exec(found.code, found.module.__dict__)  # noqa: S102  that is what it is for
 
 
-BOUNDARIES.add(Program._run.__code__)  # noqa: SLF001  a program's stacks end there
+BOUNDARIES.add(Program._run.__code__)
 
 
 def _end() -> None:

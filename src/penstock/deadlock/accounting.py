@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from penstock.deadlock.reachability import Candidate
 
 import os
-STAT=os.environ.get('STAT')
+
+STAT = os.environ.get("STAT")
 _BATCH = 10_000
 _METHODS = (MethodType, BuiltinMethodType)
 
@@ -62,11 +63,10 @@ class Account:
         counts = list(map(sys.getrefcount, unreached))
         usual = counts[-1] - 1  # The probe's, which has one reference apart from those that all have here.
         suspects = [
-            thing
-            for thing, count in zip(unreached, counts, strict=True)
-            if count - usual > explained.get(id(thing), 0)
+            thing for thing, count in zip(unreached, counts, strict=True) if count - usual > explained.get(id(thing), 0)
         ]
-        if STAT: print(len(self._objects), len(unreached), len(suspects))
+        if STAT:
+            print(len(self._objects), len(unreached), len(suspects))
         del unreached
         self._exempt.add(id(probe))
         self._set_aside(suspects)

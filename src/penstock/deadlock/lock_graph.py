@@ -70,7 +70,7 @@ class Held:
 class Way:
     """One way in which an edge has come about."""
 
-    __slots__ = ("gates", "held_trace", "trace", "task")
+    __slots__ = ("gates", "held_trace", "task", "trace")
 
     def __init__(self, gates: frozenset[LockNode], held_trace: Trace, trace: Trace, task: str) -> None:
         self.gates = gates

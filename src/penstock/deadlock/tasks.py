@@ -20,7 +20,6 @@ from penstock.sync import Once, WaitGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import FrameType
 
 _SENDS, _WRITES = 1, 2  # Kinds of node, at a channel and at a read/write mutex.
 
@@ -152,7 +151,9 @@ class Survey:
                 frames = awaited(coroutine)
                 started = [frame for frame in frames if frame.f_code is _run_async.__code__]
                 task = local(started[0], "task") if started else None
-                name = self.names.call(asyncio_task, f"asyncio task {name}") if task is None else self.name_of_task(task)
+                name = (
+                    self.names.call(asyncio_task, f"asyncio task {name}") if task is None else self.name_of_task(task)
+                )
         return ParkedTask(
             name=name,
             operation=parked.operation,
