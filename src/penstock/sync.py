@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, deadline_in, now
-<<<<<<< HEAD
+from penstock._kernel.simulation import Abandoned
 from penstock.context import current
-=======
 from penstock.errors import DeadlockError
->>>>>>> deadlock-watch
 from penstock.group import Task, is_async, start_task, wait_for_zero
 
 if TYPE_CHECKING:

@@ -131,7 +131,7 @@ class _Factory(type):
 
 
 def _is_foreign(file: str) -> bool:
-    if file.startswith(_OWN) or file.startswith("<frozen"):
+    if file.startswith((_OWN, "<frozen")):
         return False
     return not file.startswith(_STANDARD) or any(part in file for part in _ADDED)
 

@@ -91,11 +91,11 @@ def serve(host: str, port: int, limit: int | None) -> None:
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(program: str, arguments: tuple[str, ...], *, is_module: bool) -> Callable[[], int]:
-    """Run a Python PROGRAM, watched for deadlocks.
+    r"""Run a Python PROGRAM, watched for deadlocks.
 
     PROGRAM is what would stand after 'python': a script, a directory or archive with a __main__, or '-m MODULE'. When
     all of its tasks are asleep for ever, it ends with exit code 2 and a report. Locks that are taken in different
-    orders are reported as they are seen, leaked tasks at the end. Ctrl-\\ prints a report, and the program goes on.
+    orders are reported as they are seen, leaked tasks at the end. Ctrl-\ prints a report, and the program goes on.
     """
     from penstock.cli.running import Program
 

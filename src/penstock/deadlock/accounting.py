@@ -65,8 +65,6 @@ class Account:
         suspects = [
             thing for thing, count in zip(unreached, counts, strict=True) if count - usual > explained.get(id(thing), 0)
         ]
-        if STAT:
-            print(len(self._objects), len(unreached), len(suspects))
         del unreached
         self._exempt.add(id(probe))
         self._set_aside(suspects)

@@ -136,7 +136,7 @@ class Observer:
             return None
         return found
 
-    def _parked(self, unknown: set[int], quiet: dict[int, FrameType]) -> Asleep | None:
+    def _parked(self, unknown: set[int], quiet: dict[int, FrameType]) -> Asleep | None:  # noqa: C901  one look
         """What is parked, if that explains what all of these threads do."""
         loops: dict[int, Any] = {}
         for ident, frame in quiet.items():

@@ -112,7 +112,7 @@ def _depth(layout: Layout, words: tuple[int, ...], address: int, frame: FrameTyp
         depth = (top - address) // _WORD - layout.header - places if top else 0
         return depth if 0 <= depth <= size else 0
     top &= 0xFFFFFFFF
-    if top < 0x80000000:
+    if top < 0x80000000:  # noqa: PLR2004  it is no negative number
         return min(max(0, top - places), size)
     return min(depth_at(frame.f_code, frame.f_lasti), size)
 
@@ -134,7 +134,7 @@ def depth_at(code: CodeType, offset: int) -> int:
     depths: dict[int, int] = {}
     begun = [(0, 0)]
     for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
-        begun.append((entry.target, entry.depth + 1 + entry.lasti))
+        begun.append((entry.target, entry.depth + 1 + entry.lasti))  # noqa: PERF401  what it is reads better so
     while begun:
         start, depth = begun.pop()
         for instruction in instructions[places[start] :]:

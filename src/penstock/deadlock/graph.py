@@ -27,11 +27,11 @@ def cycles(tasks: Sequence[ParkedTask]) -> tuple[Cycle, ...]:
     }
     found: list[Cycle] = []
     finished: set[str] = set()
-    for start in edges:
+    for start, own in edges.items():
         path: list[tuple[str, str]] = []
         places: dict[str, int] = {}
         # Depth first, without recursion: for each task on the path, the edges not yet followed.
-        pending = [(start, iter(edges[start]))]
+        pending = [(start, iter(own))]
         places[start] = 0
         while pending:
             name, rest = pending[-1]

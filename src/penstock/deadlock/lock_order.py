@@ -258,7 +258,7 @@ def _is_try(timeout: Any) -> bool:
     return isinstance(timeout, int | float) and timeout <= 0
 
 
-def _wrap(original: Callable[..., Any], cls: type, name: str) -> Callable[..., Any]:
+def _wrap(original: Callable[..., Any], _cls: type, name: str) -> Callable[..., Any]:
     """The method that tells, beside doing what it does."""
     if "release" in name or name == "__exit__":
         wrapped = _wrap_release(original, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 SUPPORTED = os.name == "posix"
@@ -37,10 +38,8 @@ def own_directory() -> Path:
     """The directory of the running process's user, made if need be."""
     user = os.geteuid()
     path = directory(user)
-    try:
+    with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
     require_safe(path, user, stat.S_IFDIR)
     return path
 

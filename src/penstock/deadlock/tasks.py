@@ -192,7 +192,7 @@ class Survey:
             return (Waiting("nothing", "a select without a case that could be ready"),)
         return (Waiting("sleep" if parked.operation in ("sleep", "asleep") else "context", ""),)
 
-    def _waiting(self, source: Any, kind: int, case: int | None, operation: str) -> Waiting:
+    def _waiting(self, source: Any, kind: int, case: int | None, operation: str) -> Waiting:  # noqa: PLR0911
         if isinstance(source, CHANNEL):
             return Waiting("channel send" if kind == _SENDS else "channel receive", self.names.of(source), case)
         owner = self._owners.get(id(source))

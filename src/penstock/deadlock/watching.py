@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.simulation import Seat
@@ -42,10 +43,8 @@ class Watcher:
         self._rouse()
 
     def _rouse(self) -> None:
-        try:
+        with suppress(RuntimeError):  # Roused already.
             self._seat.rouse()
-        except RuntimeError:
-            pass  # Roused already.
 
     def _watch(self) -> None:
         observer = LoopObserver()
@@ -145,13 +144,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def watch(*, sites: bool = True, lock_order: bool = True, signals: bool = True) -> None:
-    """Watch this program from now on.
+    r"""Watch this program from now on.
 
     - `DeadlockError` is raised in the main task of an event loop too, and sooner in the main thread. Elsewhere than on
       Linux the threads that are not Python's cannot be seen: it is taken for granted that they wake no task.
     - `sites`: what is made from now on remembers where, for reports.
     - `lock_order`: locks taken in different orders, and those taken twice: see `penstock.deadlock.lock_order`.
-    - `signals`: SIGQUIT (Ctrl-\\) prints a report to standard error, and the program goes on. Only the main thread can
+    - `signals`: SIGQUIT (Ctrl-\) prints a report to standard error, and the program goes on. Only the main thread can
       set this up.
     - `penstock dump PID` prints a report of this process, whatever its main thread is doing.
 
