@@ -87,7 +87,7 @@ def test_a_process_that_penstock_run_has_started(tmp_path: Path) -> None:
         assert process.stdout.readline() == "ready\n"
         done = penstock("dump", process.pid)
         process.kill()
-    assert "channel forgotten made at script.py:3" in done.stdout or "channel forgotten" in done.stdout
+    assert "channel forgotten" in done.stdout
 
 
 def refused(process: object, told: str) -> None:
@@ -113,10 +113,20 @@ def test_what_is_no_process(number: str) -> None:
     assert "Usage: penstock dump" in done.stderr
 
 
-@pytest.mark.parametrize("source", ["import time", "import time, penstock", WATCHED + "penstock = __import__('penstock.deadlock'); penstock.deadlock.unwatch()"])
+READY = "print('ready')\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"{READY}import time\n",
+        f"import time, penstock\n{READY}",
+        f"import time\nfrom penstock.deadlock import watch, unwatch\nwatch()\nunwatch()\n{READY}",
+    ],
+)
 def test_a_process_that_does_not_watch(source: str) -> None:
     """It is said what to do."""
-    with running(f"{source}\nprint('ready') if 'watch' not in globals() else None\ntime.sleep(60)") as process:
+    with running(f"{source}time.sleep(60)") as process:
         refused(process.pid, "does not watch for deadlocks; start it with 'penstock run', or call penstock.deadlock")
 
 
@@ -202,7 +212,7 @@ def test_a_process_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
     with running(WATCHED + "time.sleep(60)") as process:
         process.send_signal(signal.SIGSTOP)
         try:
-            with pytest.raises(asking.CannotAskError, match="did not answer within 0.5 seconds"):
+            with pytest.raises(asking.CannotAskError, match=r"did not answer within 0\.5 seconds"):
                 asking.ask(process.pid, "text")
         finally:
             process.send_signal(signal.SIGCONT)
@@ -253,5 +263,5 @@ def test_asked_while_it_ends() -> None:
             try:
                 assert "channel forgotten" in asking.ask(process.pid, "text")
             except asking.CannotAskError as error:
-                assert str(process.pid) in str(error)  # noqa: PT017
+                assert str(process.pid) in str(error)
         assert process.returncode == 0

@@ -8,10 +8,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from programs import run_program
 
 from penstock import Channel, Mutex, deadlock
-from penstock.deadlock import asleep, lock_order, naming
-from programs import run_program
+from penstock.deadlock import asleep, naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,9 @@ def classes() -> list[dict[str, Any]]:
 
 
 def watchers() -> list[str]:
-    return sorted(thread.name for thread in threading.enumerate() if thread.name in ("penstock-watcher", "penstock-dump"))
+    return sorted(
+        thread.name for thread in threading.enumerate() if thread.name in ("penstock-watcher", "penstock-dump")
+    )
 
 
 def test_unwatch_leaves_nothing_behind() -> None:
