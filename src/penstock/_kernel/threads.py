@@ -317,17 +317,17 @@ def _watch(function: Callable[[], object]) -> None:
 
 def thread_with(ident: int) -> Any:
     """The `threading.Thread` of a thread, if it has one. Takes no lock: for use in a signal handler."""
-    return threading._active.get(ident)  # type: ignore[attr-defined]
+    return threading._active.get(ident)
 
 
 def thread_registries() -> list[Any]:
     """The containers in which `threading` notes all threads."""
-    return [threading._active, threading._dangling]  # type: ignore[attr-defined]
+    return [threading._active, threading._dangling]
 
 
 def starts_thread(method: Any) -> bool:
     """Is it the bound method with which a thread begins, and which the interpreter holds until the thread ends?"""
-    return getattr(method, "__func__", None) is threading.Thread._bootstrap  # type: ignore[attr-defined]
+    return getattr(method, "__func__", None) is threading.Thread._bootstrap
 
 
 def is_main_thread(ident: int) -> bool:

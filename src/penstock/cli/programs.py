@@ -52,7 +52,7 @@ def find_script(path: str) -> Found:
     set_path(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120  as Python does
     try:
         with io.open_code(absolute) as file:
-            code = pkgutil.read_code(file)  # type: ignore[attr-defined]
+            code = pkgutil.read_code(file)
             if code is None:
                 file.seek(0)
                 code = compile(file.read(), absolute, "exec", dont_inherit=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from penstock import deadlock
@@ -17,6 +16,7 @@ from penstock.deadlock.reporting import paragraph
 from penstock.deadlock.stacks import BOUNDARIES
 from penstock.deadlock.watching import print_report
 from penstock.errors import DeadlockError
+from penstock.time import sleep
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -115,7 +115,7 @@ def _list_leaks() -> None:
     patience = 25
     while patience and sleeping_threads() < worker_count():
         patience -= 1
-        time.sleep(0.01)  # Some may be about to park.
+        sleep(0.01)  # Some may be about to park.
     leaked = deadlock.leaks()
     if not leaked:
         return

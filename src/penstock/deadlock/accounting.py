@@ -21,7 +21,7 @@ from penstock._kernel.threads import starts_thread
 from penstock.group import _run
 
 try:
-    from _collections import _count_elements as count_elements  # type: ignore[attr-defined]
+    from _collections import _count_elements as count_elements  # type: ignore[import-not-found]
 except ImportError:
 
     def count_elements(counts: dict[int, int], things: Any) -> None:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from penstock.deadlock.marking import Marking
     from penstock.deadlock.reachability import Candidate
 
-import os
-
-STAT = os.environ.get("STAT")
 _BATCH = 10_000
 _METHODS = (MethodType, BuiltinMethodType)
 
@@ -105,7 +102,7 @@ class Account:
             elif kind is Context:
                 contexts.append(thing)
             elif kind in (tuple, list) and selects:
-                owners = selects.get(_channels_of(thing))
+                owners = selects.get(_channels_of(thing))  # type: ignore[arg-type]
                 self._belongs(thing, owners[0] if owners else None)
         self._set_contexts_aside(contexts)
 

@@ -217,7 +217,7 @@ class LoopObserver:
             return SOON
         loop = found.loops.get(main_thread_ident())
         task = None if loop is None else main_task(loop)
-        if task is not None:
+        if loop is not None and task is not None:
             loop.call_soon_threadsafe(_fail_awaited, task, deadlock_error())
         elif found.main_ended and SETTINGS.end is not None:
             SETTINGS.end()

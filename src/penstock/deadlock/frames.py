@@ -180,7 +180,7 @@ def _as_expected(reader: Reader, layout: Layout) -> bool:
 def layout_of_frames() -> Layout | None:
     """The layout of this Python's frames, if it is known and holds."""
     layout = _LAYOUTS.get(sys.version_info[:2]) if sys.implementation.name == "cpython" else None
-    if layout is None or ctypes is None or (not GIL and sys.platform != "linux"):
+    if layout is None or ctypes is None or (not GIL and sys.platform != "linux"):  # type: ignore[redundant-expr]
         return None
     try:
         reader = Reader()

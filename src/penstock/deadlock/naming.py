@@ -100,7 +100,7 @@ class Names:
         if known is not None:
             return known
         noun = _NOUNS.get(type(thing), "semaphore" if not isinstance(thing, CHANNEL) else "channel")
-        own = name_of_channel(thing) if isinstance(thing, CHANNEL) else None
+        own = name_of_channel(thing) if isinstance(thing, CHANNEL) else None  # type: ignore[arg-type]
         if own is not None:
             return self.call(thing, f"{noun} {own}")
         site = made_at(thing)

@@ -42,7 +42,7 @@ def is_library(code: CodeType) -> bool:
 
 def outwards(frame: FrameType | None) -> list[FrameType]:
     """`frame` and its callers."""
-    frames = []
+    frames: list[FrameType] = []
     while frame is not None and len(frames) < _DEEPEST and frame.f_code not in BOUNDARIES:
         frames.append(frame)
         frame = frame.f_back

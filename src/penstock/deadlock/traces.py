@@ -19,7 +19,7 @@ DEPTH = 16
 def take_down(skip: int) -> Trace:
     """The calling task's stack, innermost frame first, without the `skip` innermost ones."""
     frame: FrameType | None = sys._getframe(skip + 1)
-    trace = []
+    trace: list[tuple[CodeType, int]] = []
     while frame is not None and len(trace) < DEPTH and frame.f_code not in BOUNDARIES:
         trace.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
