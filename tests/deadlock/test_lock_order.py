@@ -286,7 +286,7 @@ def test_locks_are_called_by_where_they_were_made() -> None:
         pass
     with second, first:
         pass
-    assert "made at test_lock_order.py:" in lock_order.findings()[0].text
+    assert "made at test_lock_order.py:" in str(lock_order.findings()[0])
 
 
 def test_switched_off_nothing_is_in_the_way() -> None:

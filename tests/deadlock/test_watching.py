@@ -160,3 +160,17 @@ def test_without_a_place_to_be_asked_at(tmp_path: Path, monkeypatch: pytest.Monk
     assert asleep.SETTINGS.watching
     assert watchers() == ["penstock-watcher"]
     monkeypatch.undo()
+
+
+def test_modules_that_are_being_imported() -> None:
+    """A look meets asyncio half imported: it waits for more."""
+    done = run_program("""
+        import sys, time, types
+        from penstock import *
+        from penstock.deadlock import watch
+        sys.modules["asyncio"] = types.ModuleType("asyncio")
+        sys.modules["concurrent.futures.thread"] = types.ModuleType("concurrent.futures.thread")
+        watch()
+        time.sleep(1.2)
+    """)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -31,8 +31,8 @@ def native_threads() -> int | None:
 
 def is_idle_executor_thread(frame: FrameType) -> bool:
     """Is it a thread of a `ThreadPoolExecutor` that waits for work, and none has been submitted?"""
-    futures = sys.modules.get("concurrent.futures.thread")
-    if futures is None or frame.f_code is not futures._worker.__code__:
+    worker = getattr(sys.modules.get("concurrent.futures.thread"), "_worker", None)  # It may be being imported.
+    if worker is None or frame.f_code is not worker.__code__:
         return False
     if "work_queue.get(block=True)" not in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
         return False

@@ -426,9 +426,14 @@ def running_task() -> Any:
 # Loops as others see them that look for what sleeps
 
 
+def _asyncio() -> Any:
+    """The module, if its names are bound. Before, it is not there, or another thread is about to import it."""
+    return sys.modules.get("asyncio") if atomic_load(BINDING.bound) else None
+
+
 def is_loops_sleep(frame: Any) -> bool:
     """Is a thread whose innermost frame is this one inside the selector of an event loop?"""
-    asyncio = sys.modules.get("asyncio")
+    asyncio = _asyncio()
     above = frame.f_back
     return (
         asyncio is not None
@@ -476,7 +481,7 @@ def _is_plain(loop: Any) -> bool:
 
 def is_runners_handler(handler: Any) -> bool:
     """Is it the handler that `asyncio.run` has for Ctrl-C?"""
-    asyncio = sys.modules.get("asyncio")
+    asyncio = _asyncio()
     method = getattr(handler, "func", None)
     return (
         asyncio is not None
