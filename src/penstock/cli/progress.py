@@ -20,7 +20,7 @@ REFRESH = 0.1
 @contextmanager
 def shown(digesting: Digesting) -> Iterator[None]:
     """Show the progress inside the block, if standard error is a terminal; otherwise show nothing."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
