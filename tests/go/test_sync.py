@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import threading
@@ -24,6 +25,7 @@ from penstock import (
     Semaphore,
     WaitGroup,
     cancel_scope,
+    current,
     move_on_after,
     once_value,
 )
@@ -917,6 +919,50 @@ def test_a_cancelled_acquire_lets_those_behind_go(ops: Any) -> None:
     ops.run(body)
 
 
+@both
+def test_an_acquire_under_an_ended_context_takes_nothing(ops: Any) -> None:
+    """Also where it would not wait; what is held or free stays so (TestWeightedAcquireCanceled; X1)."""
+
+    async def body(ops: Any) -> None:
+        semaphore = Semaphore(2)
+        await ops.call(semaphore, "acquire", 1)
+        scope = cancel_scope()
+        scope.cancel()
+        with scope.attach():
+            for n in (1, 2):
+                with pytest.raises(Cancelled):
+                    await ops.call(semaphore, "acquire", n)
+            with pytest.raises(ValueError, match="would wait for ever"):
+                await ops.call(semaphore, "acquire", 3)
+        assert semaphore.free == 1
+        semaphore.release()
+        assert semaphore.try_acquire(2)
+
+    ops.run(body)
+
+
+@both
+def test_an_impossible_acquire_holds_nobody_up(ops: Any) -> None:
+    """More than there is: refused at once, and others go on (TestWeightedDoesntBlockIfTooBig)."""
+
+    async def body(ops: Any) -> None:
+        semaphore = Semaphore(2)
+        with pytest.raises(ValueError, match="3 of a semaphore of 2"):
+            await ops.call(semaphore, "acquire", 3)
+
+        async def both_of_them(ops: Any) -> None:
+            for _ in range(3):
+                await ops.call(semaphore, "acquire", 1, timeout=LIMIT)
+                await ops.pause()
+                semaphore.release()
+
+        for each in [ops.spawn(both_of_them, ops) for _ in range(2)]:
+            await each.outcome()
+        assert semaphore.free == 2
+
+    ops.run(body)
+
+
 def test_semaphore_whose_acquire_is_cancelled_in_the_instant_of_success() -> None:
     """Conservation: whatever the moment of the cancellation, a permit is either held or free (C4)."""
 
@@ -980,6 +1026,39 @@ def test_errgroup_with_context(ops: Any) -> None:
                 group.go(fails)
                 await ops.recv_ok(Channel())
         assert group.context.cause is failure
+
+    ops.run(body)
+
+
+@both
+@pytest.mark.parametrize("failures", [(), (1,), (None,), (None, 1), (1, 2), (None, 1, 2)])
+def test_errgroup_cancel_cause(ops: Any, failures: tuple[int | None, ...]) -> None:
+    """The cause of the group's context is the first failure, whatever comes after (TestCancelCause)."""
+
+    async def body(ops: Any) -> None:
+        expected = [FailureError(number) for number in failures if number is not None]
+        given = iter(expected)
+
+        def works(error: FailureError | None) -> None:
+            if error is not None:
+                raise error
+
+        raised: list[BaseException] = []
+        group = Group()
+        try:
+            async with ops.inside(group):
+                for number in failures:
+                    task = group.go(works, None if number is None else next(given))
+                    with current().without_cancel().attach(), contextlib.suppress(FailureError):
+                        await ops.call(task, "result")  # one after the other
+        except ExceptionGroup as errors:
+            raised += errors.exceptions
+        except Cancelled:
+            pytest.fail("bare")
+        if expected:
+            assert group.context.cause is expected[0]
+        # Once the first has failed, the others do not start any more.
+        assert raised == expected[:1]
 
     ops.run(body)
 
