@@ -81,12 +81,14 @@ clean:
 
 $(VENV)/$(INTERPRETER).stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with PYTHON=")'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install 'pip>=25.1' >&2
+	@echo 'setting up $(VENV)' >&2
+	@$(PYTHON) -m venv --clear $(VENV) >&2
+	@$(PIP) install 'pip>=25.1' >&2
 	@touch $@
 
 $(VENV)/penstock.stamp: $(VENV)/$(INTERPRETER).stamp pyproject.toml setup.py $(SOURCES)
-	$(PIP) install '.[cli]' >&2
+	@echo 'installing penstock into $(VENV)' >&2
+	@$(PIP) install '.[cli]' >&2
 	@touch $@
 
 # One dependency group of pyproject.toml each.
