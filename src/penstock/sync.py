@@ -6,7 +6,7 @@ As in Go a lock has no owner: any task may release it. Each works in `with` and 
 from __future__ import annotations
 
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple, final, overload
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, deadline_in, now
@@ -15,7 +15,7 @@ from penstock.context import current
 from penstock.group import Task, is_async, start_task, wait_for_zero
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
 
     from penstock.context import Context
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Condition", "Mutex", "Once", "RWMutex", "Semaphore", "WaitGroup", "aonce_value", "once_value"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _READ, _WRITE = 1, 2
 
@@ -409,7 +410,11 @@ class WaitGroup:
         """As `wait`, for an asyncio task to await."""
         await wait_for_zero(self._counter, timeout, "WaitGroup.wait_async")
 
-    def go(self, function: Callable[..., Any], *args: Any) -> Task[Any]:
+    @overload
+    def go(self, function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Task[T]: ...
+    @overload
+    def go(self, function: Callable[[*Ts], T], *args: *Ts) -> Task[T]: ...
+    def go(self, function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any]:
         """Start `function(*args)` as `penstock.go` does, counted until it has ended."""
         self._counter.add(1)
         try:
