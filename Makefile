@@ -16,13 +16,14 @@ INTERPRETER := $(shell $(PYTHON) scripts/interpreter.py)
 SOURCES := $(shell find src \( -name __pycache__ -o -name '*.egg-info' \) -prune -o \
     \( -name '*.py' -o -name '*.pxd' -o -name '*.h' -o -type d ! -name src \) -print)
 
-.PHONY: help digest test test-all bench lint typecheck docs package tsan tsan-with clean
+.PHONY: help digest test test-all bench overload lint typecheck docs package tsan tsan-with clean
 
 help:
 	@echo 'make digest DIR=.   digest every file under DIR'
 	@echo 'make test           run the tests, against the compiled kernel and the interpreted one'
 	@echo 'make test-all       the same with every Python found'
 	@echo 'make bench          measure against the peers'
+	@echo 'make overload       measure a server under overload, behind each kind of limit'
 	@echo 'make lint           Ruff'
 	@echo 'make typecheck      mypy and pyright'
 	@echo 'make docs           build the documentation into docs/_build'
@@ -48,6 +49,9 @@ test-all:
 
 bench: $(VENV)/penstock.stamp $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+overload: $(VENV)/penstock.stamp $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.overload $(BENCH_ARGS)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check
@@ -77,12 +81,14 @@ clean:
 
 $(VENV)/$(INTERPRETER).stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with PYTHON=")'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install 'pip>=25.1' >&2
+	@echo 'setting up $(VENV)' >&2
+	@$(PYTHON) -m venv --clear $(VENV) >&2
+	@$(PIP) install 'pip>=25.1' >&2
 	@touch $@
 
 $(VENV)/penstock.stamp: $(VENV)/$(INTERPRETER).stamp pyproject.toml setup.py $(SOURCES)
-	$(PIP) install '.[cli]' >&2
+	@echo 'installing penstock into $(VENV)' >&2
+	@$(PIP) install '.[cli]' >&2
 	@touch $@
 
 # One dependency group of pyproject.toml each.

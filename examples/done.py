@@ -1,4 +1,4 @@
-"""Done, in five versions: a request is looked up in an expensive way, and whoever asked goes away meanwhile.
+"""Done, in five versions: a request takes long, and whoever asked waits for a part of that only.
 
 After the examples of talks on Go's patterns. Each version prints what it does; the comments say what is wrong with it.
 
@@ -7,101 +7,128 @@ After the examples of talks on Go's patterns. Each version prints what it does; 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from penstock import Channel, DeadlineExceeded, Group, call, cancel_scope, current, fail_after, go, select, sleep
+from penstock import Cancelled, Channel, after, call, current, go, select, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEP = 0.05
-"""Seconds: what is waited for takes four of them, and whoever waits goes after two."""
+PATIENCE = 0.1
+LONG = 5 * PATIENCE
 
 
 def expensive() -> str:
     """Takes long, and knows nothing of contexts."""
-    sleep(4 * STEP)
+    time.sleep(LONG)
+    return "answer"
+
+
+def expensive_in_a_context() -> str:
+    """Takes as long, by an operation of the library: those obey the ambient context."""
+    sleep(LONG)
     return "answer"
 
 
 def with_a_done_channel() -> None:
-    """One channel tells every worker at once to stop: closing it reaches them all."""
-    done: Channel[None] = Channel()
-    numbers: Channel[int] = Channel()
+    """The scheme: the worker offers its result, and stops when nobody wants it any more."""
 
-    def count() -> None:
-        number = 0
-        while select(numbers.sending(number), done.receiver).channel is numbers:
-            number += 1
-        print("1. done channel: the worker has stopped")
+    def worker(results: Channel[str], done: Channel[None]) -> None:
+        result = expensive()
+        select(results.sending(result), done)
 
-    with Group() as group:
-        group.go(count)
-        print("1. done channel: received", [numbers.recv() for _ in range(3)])
-        done.close()
+    request(worker)
 
 
 def the_common_mistake() -> None:
-    """The context is looked at after the call: whoever has gone is noticed when the price has been paid."""
-    with cancel_scope() as context:
-        go(lambda: (sleep(2 * STEP), context.cancel()))
-        without_a_context(expensive)()
-        print("2. the mistake: the call has been waited for,", "and nobody wants it" if context.error else "as wanted")
+    """It looks as if the worker could stop at once; but a case's value is computed before `select` looks at any case.
+
+    The one who asked has gone, and the worker is still in the call.
+    """
+
+    def worker(results: Channel[str], done: Channel[None]) -> None:
+        select(results.sending(expensive()), done)
+
+    request(worker)
 
 
 def the_fix() -> None:
-    """The call runs beside, and its answer is waited for no longer than somebody wants it.
+    """The call runs in a task of its own, and the worker waits for it or for the end.
 
-    In its usual form the channel has no room, so that a call whose answer nobody takes waits for ever. With room
-    for one, it ends.
+    In its usual form the channel between them has no room, so that the call, when it is done, waits for ever for
+    somebody to take its result. With room for one it ends.
     """
-    answers = go_without_a_context(expensive)
-    try:
-        with fail_after(2 * STEP):
-            print("3. the fix: received", answers.recv())
-    except DeadlineExceeded:
-        print("3. the fix: gone before the answer")
-    print("3. the fix: the call has ended by itself, with", answers.recv())
+
+    def worker(results: Channel[str], done: Channel[None]) -> None:
+        own: Channel[str] = Channel(1)
+        go(lambda: own.send(expensive()))
+        got = select(own, done)
+        if got.channel is done:
+            print("request canceled")
+        else:
+            select(results.sending(got.value), done)
+
+    request(worker)
 
 
 def with_a_context() -> None:
-    """The library's form of the fix: `call` leaves the call behind, and drops its answer."""
-    try:
-        with fail_after(2 * STEP):
-            print("4. context: received", call(without_a_context(expensive)))
-    except DeadlineExceeded:
-        print("4. context: gone before the answer")
+    """A context in place of `done`; `call` is the library's form of the fix: it leaves the call behind."""
+
+    def worker(results: Channel[str]) -> None:
+        try:
+            results.send(call(expensive))
+        except Cancelled as error:
+            print("request canceled:", error)
+
+    request_in_a_context(worker)
 
 
-def with_a_call_that_supports_contexts() -> None:
-    """Best of all is a call that stops by itself: every operation of the library does."""
-    try:
-        with fail_after(2 * STEP):
-            print("5. a call that supports contexts: received", expensive())
-    except DeadlineExceeded:
-        print("5. a call that supports contexts: it has stopped, and so has its work")
+def with_a_call_that_takes_a_context() -> None:
+    """Best of all is a call that stops by itself: nothing is left behind."""
+
+    def worker(results: Channel[str]) -> None:
+        try:
+            results.send(expensive_in_a_context())
+        except Cancelled as error:
+            print("request error:", error)
+
+    request_in_a_context(worker)
 
 
-def without_a_context(function: Callable[[], str]) -> Callable[[], str]:
-    """`function`, as one that does not see the context that it is called in."""
+def request(worker: Callable[[Channel[str], Channel[None]], None]) -> None:
+    """Wait for the worker's result for a while; then close `done`."""
+    results: Channel[str] = Channel()
+    done: Channel[None] = Channel()
+    task = go(worker, results, done)
+    show(select(results, after(PATIENCE)).channel is results)
+    done.close()
+    task.result()  # Only to keep the versions apart.
 
-    def run() -> str:
-        with current().without_cancel().attach():
-            return function()
 
-    return run
+def request_in_a_context(worker: Callable[[Channel[str]], None]) -> None:
+    """Wait for the worker's result for a while; then cancel its context."""
+    results: Channel[str] = Channel()
+    context = current().with_cancel()
+    with context.attach():
+        task = go(worker, results)
+    show(select(results, after(PATIENCE)).channel is results)
+    context.cancel()
+    task.result()
 
 
-def go_without_a_context(function: Callable[[], str]) -> Channel[str]:
-    """Call it in a task of its own; the answer finds room, whether it is taken or not."""
-    answers: Channel[str] = Channel(1)
-    go(lambda: answers.send_nowait(without_a_context(function)()))
-    return answers
+def show(answered: bool) -> None:
+    """Print what came of a request."""
+    print("request answered" if answered else "request timeout")
 
 
 if __name__ == "__main__":
-    with_a_done_channel()
-    the_common_mistake()
-    the_fix()
-    with_a_context()
-    with_a_call_that_supports_contexts()
+    for version in (
+        with_a_done_channel,
+        the_common_mistake,
+        the_fix,
+        with_a_context,
+        with_a_call_that_takes_a_context,
+    ):
+        print(f"{version.__name__.replace('_', ' ')}:")
+        version()

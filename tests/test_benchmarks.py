@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def benchmarks(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks", *args]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+def benchmarks(*args: str, module: str = "benchmarks") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,19 @@ def test_scenarios_run(part: str) -> None:
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert all(outcome["ours"] > 0 and outcome["theirs"] > 0 for outcome in outcomes)
+
+
+@pytest.mark.timeout(120)  # Each variant starts two processes.
+def test_overload_runs() -> None:
+    pytest.importorskip("uvicorn")
+    variants = ["none", "Vegas"]
+    only = [part for variant in variants for part in ("--only", variant)]
+    done = benchmarks("--quick", "--json", *only, module="benchmarks.overload")
+    assert done.returncode == 0, done.stderr
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [outcome["variant"] for outcome in outcomes] == variants
+    assert all(len(outcome["goodput"]) == len(outcome["p99"]) == 11 for outcome in outcomes)
+    assert benchmarks("--at-once", "0", module="benchmarks.overload").returncode == 2
 
 
 def test_bad_input() -> None:

@@ -9,16 +9,20 @@ import weakref
 from typing import Any
 
 import pytest
-from colours import COLOURS
+from colours import COLOURS, LIMIT
 
 from penstock import (
     Cancelled,
     Channel,
     ChannelClosed,
     Context,
+    Mutex,
     RecvChannel,
+    RWMutex,
+    Semaphore,
     SendChannel,
     WouldBlock,
+    aselect,
     cancel_scope,
     fail_after,
     select,
@@ -402,6 +406,70 @@ def test_loop_closed_with_parked_task_loses_nothing() -> None:
     task._log_destroy_pending = False
 
 
+HANDED_OVER: dict[str, Any] = {
+    # what a task waits for: object, the wait, what hands it over, what shows that nobody has it
+    "recv": (Channel, lambda c: c.arecv(), lambda c: c.send_nowait(7), lambda c: c.recv(LIMIT) == 7),
+    "recv_ok": (Channel, lambda c: c.arecv_ok(), lambda c: c.send_nowait(7), lambda c: c.recv(LIMIT) == 7),
+    "select": (Channel, lambda c: aselect(c, None), lambda c: c.send_nowait(7), lambda c: c.recv(LIMIT) == 7),
+    "send": (
+        lambda: filled(Channel(1)),
+        lambda c: c.asend(8),
+        lambda c: c.recv_nowait(),
+        lambda c: c.statistics().length == 0,
+    ),
+    "mutex": (Mutex, lambda m: m.aacquire(), lambda m: m.release(), lambda m: m.acquire(LIMIT) is None),
+    "semaphore": (
+        lambda: Semaphore(2),
+        lambda s: s.aacquire(2),
+        lambda s: s.release(2),
+        lambda s: s.acquire(2, LIMIT) is None,
+    ),
+    "read lock": (
+        RWMutex,
+        lambda rw: rw.aacquire_read(),
+        lambda rw: rw.release_write(),
+        lambda rw: rw.acquire_write(LIMIT) is None,
+    ),
+    "write lock": (
+        RWMutex,
+        lambda rw: rw.aacquire_write(),
+        lambda rw: rw.release_write(),
+        lambda rw: rw.acquire_write(LIMIT) is None,
+    ),
+}
+
+
+def filled(channel: Channel[int]) -> Channel[int]:
+    channel.send_nowait(1)
+    return channel
+
+
+@pytest.mark.parametrize("ops", COLOURS[1:], ids=lambda ops: ops.name)
+@pytest.mark.parametrize("name", HANDED_OVER)
+def test_loop_closed_with_a_hand_over_under_way_loses_nothing(ops: Any, name: str) -> None:
+    """Handed over from another thread, and the loop is closed before the task runs: nobody has got it (C4).
+
+    The task is still referred to: it is not its end that gives back."""
+    make, wait, hand_over, is_free = HANDED_OVER[name]
+    subject = make()
+    if name in {"mutex", "semaphore"}:
+        subject.acquire(*([2] if name == "semaphore" else []))
+    elif "lock" in name:
+        subject.acquire_write()
+    loop = (ops.factory or asyncio.new_event_loop)()
+
+    async def waits() -> None:
+        await wait(subject)
+
+    task: Any = loop.create_task(waits())
+    loop.run_until_complete(asyncio.sleep(0.001))
+    hand_over(subject)
+    loop.close()
+    assert is_free(subject)
+    assert not task.done()
+    task._log_destroy_pending = False
+
+
 def test_scope_that_ends_while_the_operation_parks() -> None:
     """An ending between the look at the context and the parking is not missed."""
     for _ in range(300):
@@ -447,7 +515,9 @@ def test_bad_capacity(arguments: Any, error: type[Exception], message: str) -> N
         Channel(*arguments)
 
 
-@pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (float("nan"), ValueError), (object(), TypeError)])
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("1", TypeError), (b"1", TypeError), (float("nan"), ValueError), (object(), TypeError)]
+)
 def test_bad_timeout(timeout: Any, error: type[Exception]) -> None:
     """A timeout that is no number of seconds is refused by name."""
     with pytest.raises(error, match="timeout must be a number of seconds"):

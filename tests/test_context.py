@@ -17,9 +17,12 @@ from colours import COLOURS, LIMIT
 from penstock import (
     Cancelled,
     Channel,
+    Condition,
     Context,
     DeadlineExceeded,
     Mutex,
+    Once,
+    RWMutex,
     Semaphore,
     WaitGroup,
     WouldBlock,
@@ -27,11 +30,12 @@ from penstock import (
     cancel_scope,
     current,
     fail_after,
+    go,
     move_on_after,
     select,
     sleep,
 )
-from penstock._kernel.timers import LONGEST_SLEEP, pending_timers
+from penstock._kernel.timers import pending_timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,15 +215,17 @@ def test_deadlines() -> None:
 
 @pytest.mark.parametrize(("bad", "error"), [("1", TypeError), (None, TypeError), (float("nan"), ValueError)])
 def test_bad_times(bad: Any, error: type[Exception]) -> None:
-    """A time that is no time is refused."""
+    """A time that is no time is refused; one beyond all numbers is for ever."""
+    assert background.with_timeout(10**400).deadline is None
+    assert background.with_timeout(-(10**400)).error is not None
     for derive in (background.with_timeout, background.with_deadline, fail_after, move_on_after, sleep):
         with pytest.raises(error):
             derive(bad)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Does it come true soon? Another thread may be looking at what is to be freed, but must not sleep on it."""
-    deadline = time.monotonic() + LONGEST_SLEEP / 2
+    """Does it come true within the limit? Another thread may be looking at what is to be freed."""
+    deadline = time.monotonic() + LIMIT
     while not condition() and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.01)
@@ -306,6 +312,13 @@ def test_misuse_of_contexts() -> None:
         pass
     with pytest.raises(RuntimeError, match="attach"), background:
         pass
+    with pytest.raises(TypeError, match="function without arguments"):
+        background.after_func(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="awaited in a loop"):
+        background.after_func(asyncio.sleep)  # type: ignore[arg-type]
+    attachment = scope.attach()
+    with attachment, pytest.raises(RuntimeError, match="for each block"), attachment:
+        pass
 
 
 # Every parking operation obeys the ambient context (X1)
@@ -319,6 +332,15 @@ def parking_operations() -> list[tuple[str, Any, str, tuple[Any, ...]]]:
     busy.add()
     taken = Semaphore(1)
     taken.acquire()
+    written = RWMutex()
+    written.acquire_write()
+    waited = Mutex()
+    waited.acquire()
+    at_work = go(Channel[None]().recv)
+    once = Once()
+    go(once.do, Channel[None]().recv)
+    while not once._claimed.locked:
+        time.sleep(0.001)
     return [
         ("send", Channel(), "send", (1,)),
         ("recv", Channel(), "recv", ()),
@@ -326,11 +348,17 @@ def parking_operations() -> list[tuple[str, Any, str, tuple[Any, ...]]]:
         ("mutex", held, "acquire", ()),
         ("semaphore", taken, "acquire", ()),
         ("wait group", busy, "wait", ()),
+        ("read lock", written, "acquire_read", ()),
+        ("write lock", written, "acquire_write", ()),
+        ("reading side", written.read(), "acquire", ()),
+        ("condition", Condition(waited), "wait", ()),
+        ("result", at_work, "result", ()),
+        ("once", once, "do", (int,)),
     ]
 
 
 @both
-@pytest.mark.parametrize("which", range(6))
+@pytest.mark.parametrize("which", range(12))
 def test_parked_operation_obeys(ops: Any, which: int) -> None:
     """A parked operation is woken by the ending of its context, and has not happened (X1, C4)."""
 
@@ -363,6 +391,10 @@ def test_ended_context_refuses_what_could_go_ahead(ops: Any) -> None:
         full.send(1)
         free = Mutex()
         idle = WaitGroup()
+        ended = go(int)
+        await ops.call(ended, "result")
+        done = Once()
+        await ops.call(done, "do", int)
         scope = background.with_cancel()
         scope.cancel()
         with scope.attach():
@@ -374,6 +406,12 @@ def test_ended_context_refuses_what_could_go_ahead(ops: Any) -> None:
                 (free, "acquire", ()),
                 (Semaphore(1), "acquire", ()),
                 (idle, "wait", ()),
+                (RWMutex(), "acquire_read", ()),
+                (RWMutex(), "acquire_write", ()),
+                (RWMutex().write(), "acquire", ()),
+                (ended, "result", ()),
+                (Once(), "do", (int,)),
+                (done, "do", (int,)),
             ):
                 with pytest.raises(Cancelled):
                     await ops.call(target, operation, *arguments)

@@ -13,6 +13,7 @@ import pytest
 
 import penstock
 from penstock import (
+    Cancelled,
     Channel,
     ChannelClosed,
     Condition,
@@ -187,6 +188,11 @@ def everything() -> list[Any]:
         Once(),
         Group(),
         Context.background().with_cancel(),
+        Context.background().with_cancel().attach(),
+        Context.background().with_cancel().done,
+        channel.statistics(),
+        Cancelled("reason"),
+        ChannelClosed(),
         go(int),
         after(1000),
         Timer(1000),

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import inspect
 import sys
 import threading
 import time
@@ -346,6 +347,67 @@ def test_asyncios_cancellation_during_the_wait() -> None:
     asyncio.run(main())
 
 
+def test_a_task_groups_endings_are_no_failures() -> None:
+    """A member whose asyncio.TaskGroup was ended with the group has not failed (T1, X3)."""
+
+    async def member() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Channel[int]().arecv())
+            tasks.create_task(Channel[int]().arecv())
+
+    async def fails() -> None:
+        await asyncio.sleep(0.01)
+        raise OopsError
+
+    async def main() -> None:
+        async with Group() as group:
+            group.go(member)
+            await asyncio.sleep(0.01)
+            group.context.cancel()
+        with pytest.raises(ExceptionGroup) as raised:
+            async with Group() as group:
+                group.go(member)
+                group.go(fails)
+        assert [type(error) for error in raised.value.exceptions] == [OopsError]
+        async with move_on_after(0.01) as scope:
+            async with Group() as group:
+                group.go(member)
+                await member()
+        assert scope.error is not None
+
+    asyncio.run(main())
+
+
+@both
+def test_endings_among_a_members_failures(ops: Any) -> None:
+    """Of an exception group only what is no ending is a failure; an ending from above passes bare (T1)."""
+
+    async def body(ops: Any) -> None:
+        def fails(others: list[BaseException]) -> None:
+            try:
+                for_ever()
+            except Cancelled as ending:
+                raise BaseExceptionGroup("mixed", [ending, *others]) from None
+
+        outer = current().with_cancel()
+        with pytest.raises(ExceptionGroup) as raised:
+            async with ops.inside(outer), ops.inside(Group()) as group:
+                group.go(fails, [OopsError("own")])
+                await ops.pause()
+                group.context.cancel()
+        assert str(raised.value.exceptions[0].exceptions[0]) == "own"
+        outer = current().with_cancel()
+        with outer.attach():
+            with pytest.raises(Cancelled) as ended:
+                async with ops.inside(Group()) as group:
+                    group.go(fails, [])
+                    await ops.pause()
+                    outer.cancel("above")
+        assert ended.value.cause == "above"
+
+    ops.run(body)
+
+
 def test_gets_along_with_asyncio_task_groups() -> None:
     """A group inside a TaskGroup, cancelled by a sibling's failure (X3, T1)."""
 
@@ -585,7 +647,7 @@ def test_names_and_states() -> None:
 
 
 def test_async_tasks() -> None:
-    """`go` of an async function is an asyncio task of the running loop; partials and callable objects count (§6)."""
+    """`go` of an async function is an asyncio task of the running loop; so is what wraps, or is marked as, one (§6)."""
 
     async def double(value: int) -> int:
         await asyncio.sleep(0)
@@ -598,6 +660,9 @@ def test_async_tasks() -> None:
     async def main() -> None:
         assert await go(double, 2).aresult() == 4
         assert await go(functools.partial(double, 3)).aresult() == 6
+        if sys.version_info >= (3, 12):
+            marked = inspect.markcoroutinefunction(lambda number: double(number + 1))
+            assert await go(marked, 3).aresult() == 8
         assert await go(Doubler(), 4).aresult() == 8
         slow = go(asyncio.sleep, 1000)
         slow.cancel()
@@ -633,6 +698,32 @@ def test_an_error_that_nobody_collects_is_reported(monkeypatch: pytest.MonkeyPat
         gc.collect()
         time.sleep(0.001)
     assert reports == []
+
+
+def test_a_task_that_ends_with_its_loop_has_nothing_to_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio.run cancels the tasks that are left, and what was cancelled is no error that nobody collected (§6)."""
+    seen: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda report: seen.append(report.exc_value))
+
+    async def main() -> None:
+        go(asyncio.sleep, 1000)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    gc.collect()
+    loop = asyncio.new_event_loop()
+
+    async def start() -> None:
+        go(asyncio.sleep, 1000)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(start())
+    for each in asyncio.all_tasks(loop):
+        each.get_coro().close()  # type: ignore[union-attr]
+        each._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    gc.collect()
+    assert seen == []
 
 
 def test_a_finished_task_keeps_nothing() -> None:
@@ -698,6 +789,53 @@ def test_pool_threads_have_a_context_of_their_own(monkeypatch: pytest.MonkeyPatc
     gate.close()
     for each in busy:
         each.result()
+
+
+@both
+def test_a_task_outlives_the_task_that_started_it(ops: Any) -> None:
+    """A task that nobody owns goes on when its starter has ended, and ends with what is above both (§6, T4)."""
+
+    async def body(ops: Any) -> None:
+        gate: Channel[int] = Channel()
+        middles: Channel[Any] = Channel(1)
+        youngests: Channel[Any] = Channel(1)
+
+        def youngest() -> int:
+            return gate.recv()
+
+        def middle() -> Context:
+            youngests.send(go(youngest))
+            return current()
+
+        def oldest() -> Context:
+            middles.send(go(middle))
+            return current()
+
+        async def async_oldest() -> Context:
+            middles.send_nowait(go(middle))
+            return current()
+
+        starter = oldest if ops.name == "threads" else async_oldest
+        scope = current().with_cancel()
+        with scope.attach():
+            first = await ops.call(go(starter), "result")
+            second = await ops.call(await ops.recv(middles), "result")
+            task = await ops.recv(youngests)
+        assert (first.error, second.error) == (None, None)
+        await ops.send(gate, 5)
+        assert await ops.call(task, "result") == 5
+        while first.error is None or second.error is None:  # forgotten with the last
+            await ops.pause()
+        with scope.attach():
+            await ops.call(go(starter), "result")
+            await ops.recv(middles)
+            task = await ops.recv(youngests)
+        scope.cancel("above")
+        with pytest.raises(Cancelled) as ended:
+            await ops.call(task, "result")
+        assert ended.value.cause == "above"
+
+    ops.run(body)
 
 
 # Context variables, clause T4.

@@ -52,11 +52,11 @@ def test_above_the_kernel_nobody_locks_parks_or_wakes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", KERNEL, ids=lambda path: path.name)
-def test_only_loops_knows_asyncio(path: Path) -> None:
+def test_only_loops_know_asyncio(path: Path) -> None:
     """Parking an asyncio task is one implementation among others (H4)."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = {module.partition(".")[0] for module, _ in imports(tree)}
-    assert ("asyncio" in modules) == (path.name == "loops.py")
+    assert ("asyncio" in modules) == (path.name in {"loops.py", "simulated_loop.py"})
 
 
 @pytest.mark.parametrize("path", KERNEL, ids=lambda path: path.name)
@@ -89,6 +89,17 @@ def test_time_chance_and_threads_come_through_the_seam() -> None:
         names = {name for module, name in found if module.endswith("interpreted")}
         assert not names & {"monotonic", "random_below", "parker_park"}, path.name
         assert not {module for module, _ in found} & {"time", "random", "threading"}, path.name
+
+
+@pytest.mark.parametrize("path", ABOVE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_above_the_kernel_nobody_looks_at_the_real_clock(path: Path) -> None:
+    """Time above the kernel is the kernel's, so that it can be simulated (H4)."""
+    found = imports(ast.parse(path.read_text(encoding="utf-8")))
+    clocks = {(module, name) for module, name in found if module in {"time", "datetime", "timeit"}}
+    if path.name == "executors.py":
+        assert clocks == {("time", "perf_counter")}  # What an item costs where the executor works: another process.
+    else:
+        assert not clocks, path.name
 
 
 @pytest.mark.parametrize("path", [*KERNEL, *ABOVE], ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -28,19 +28,14 @@ from penstock import *
 
 def start(program: str, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-X", "faulthandler", *options, "-c", HEADER + textwrap.dedent(program)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=os.name == "posix"
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGABRT)  # The children too: they hold the pipes open.
-        else:
-            process.kill()
+        process.send_signal(signal.SIGABRT)
         out, err = process.communicate()
         pytest.fail(f"hung; {out}\n{err}")
     return process.returncode, out, err
@@ -72,6 +67,11 @@ PARKED = {
     "wait group": "w = WaitGroup(); w.add(1); w.wait()",
     "result": "go(Channel().recv).result()",
     "iteration": "list(Channel())",
+    "read lock": "w = RWMutex(); w.acquire_write(); w.acquire_read()",
+    "write lock": "w = RWMutex(); w.acquire_read(); w.acquire_write()",
+    "condition": "m = Mutex(); m.acquire(); Condition(m).wait()",
+    "once": "o = Once(); go(o.do, Channel().recv); sleep(0.05); o.do(int)",
+    "call": "call(time.sleep, 1000)",
     "with a deadline": "fail_after(1000).__enter__(); Channel().recv(timeout=500)",
 }
 
@@ -134,6 +134,80 @@ def test_a_second_ctrl_c_stops_waiting() -> None:
     code, out, err = finish(process)
     assert (code, out) == (0, "left\n"), err
     assert time.monotonic() - began < 20
+
+
+@posix
+@pytest.mark.parametrize("handler", ["sys.exit(3)", "raise TimeoutError('alarm')"])
+def test_what_a_signal_handler_raises_in_a_group_cancels_and_waits(handler: str) -> None:
+    """As Ctrl-C: the members are cancelled and waited for before it leaves the block (T1, C5)."""
+    program = f"""
+        def handle(*_):
+            {handler}
+        signal.signal(signal.SIGUSR1, handle)
+        ended = []
+        def member():
+            try:
+                print("ready", flush=True)
+                Channel().recv()
+            finally:
+                time.sleep(0.1)
+                ended.append(1)
+        try:
+            with Group() as group:
+                group.go(member)
+        except* TimeoutError as failures:
+            print(failures.exceptions)
+        finally:
+            print(ended)
+        """
+    process = start(program)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    time.sleep(0.1)
+    process.send_signal(signal.SIGUSR1)
+    code, out, err = finish(process)
+    if "exit" in handler:
+        assert (code, out, err) == (3, "[1]\n", "")
+    else:
+        assert (code, out, err) == (0, "(TimeoutError('alarm'),)\n[1]\n", "")
+
+
+@posix
+@pytest.mark.parametrize("kind", ["Mutex()", "RWMutex().write()", "RWMutex().read()"])
+def test_ctrl_c_while_a_condition_takes_its_lock_again(kind: str) -> None:
+    """The lock is held when `wait` raises, and the notification goes to the next (C4, C5)."""
+    program = f"""
+        lock = {kind}
+        outer = lock if isinstance(lock, Mutex) else lock._rw.write()
+        condition = Condition(lock)
+        woken = Channel()
+        def other():
+            with lock:
+                condition.wait()
+            woken.send("other")
+        def helper():
+            while condition.waiting() < 1:
+                time.sleep(0.001)
+            go(other)
+            while condition.waiting() < 2:
+                time.sleep(0.001)
+            outer.acquire()
+            condition.notify()  # to the main thread, which cannot have the lock yet
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            outer.release()  # nobody else has released it
+            print("released", flush=True)
+        lock.acquire()
+        task = go(helper)
+        try:
+            condition.wait()
+        except KeyboardInterrupt:
+            lock.release()
+            print(woken.recv(timeout=20))
+        task.result()
+        """
+    assert run(program).split() == ["released", "other"]
 
 
 @posix
@@ -296,30 +370,6 @@ def test_fork() -> None:
         assert os.waitstatus_to_exitcode(status) == 0
         assert kept.recv() == "from before"
         waiting.cancel()
-        print("ok")
-        """
-    )
-    assert out == "ok"
-
-
-@posix
-@pytest.mark.skipif(penstock.COMPILED, reason="a compiled kernel's locks cannot be held from outside")
-def test_a_lock_that_nobody_gives_back_in_the_child_holds_up_no_timer() -> None:
-    """A deadline of the parent's whose scope was locked at the fork does not keep the child's timers from expiring."""
-    out = run(
-        """
-        context = Context.background().with_timeout(0.3)
-        lock = context._lock = threading.Lock()  # which has no owner that a thread of the child could be taken for
-        lock.acquire()
-        child = os.fork()
-        if child == 0:
-            signal.alarm(10)
-            later = fail_after(0.5)  # starts the child's service, which meets the parent's deadline first
-            later.done.recv_ok()
-            os._exit(0)
-        lock.release()
-        _, status = os.waitpid(child, 0)
-        assert status == 0, status
         print("ok")
         """
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from colours import COLOURS, LIMIT
 
-from penstock import Channel, ChannelClosed, Ticker, Timer, after, select, sleep, tick
+from penstock import Channel, ChannelClosed, Group, Ticker, Timer, after, select, sleep, tick
 from penstock._kernel.timers import pending_timers
 
 both = pytest.mark.parametrize("ops", COLOURS, ids=lambda ops: ops.name)
@@ -56,11 +56,13 @@ def test_after_in_order(ops: Any) -> None:
     async def body(ops: Any) -> None:
         delays = [0.05, 0.03, 0.06, 0.02, 0.01, 0.04]
         channels = [after(delay) for delay in delays]
-        order = []
+        times: dict[float, float] = {}
         for _ in delays:
-            got = await ops.select(*(None if number in order else channel for number, channel in enumerate(channels)))
-            order.append(got.index)
-        assert order == sorted(range(len(delays)), key=delays.__getitem__)
+            got = await ops.select(
+                *(None if delays[number] in times else channel for number, channel in enumerate(channels))
+            )
+            times[delays[got.index]] = got.value  # Several may be there by now, and select takes any of them.
+        assert [times[delay] for delay in sorted(delays)] == sorted(times.values())
 
     ops.run(body)
 
@@ -117,8 +119,8 @@ def test_ticker(ops: Any) -> None:
     """Ticks come every so often, until it is stopped (TestTicker, TestTickTimes)."""
 
     async def body(ops: Any) -> None:
-        ticker = Ticker(0.005)
         start = time.monotonic()
+        ticker = Ticker(0.005)
         times = [await ops.recv(ticker.channel, timeout=LIMIT) for _ in range(5)]
         assert times == sorted(times)
         assert time.monotonic() - start >= 0.024
@@ -186,9 +188,97 @@ def test_earlier_and_later() -> None:
     assert not pending_timers()
 
 
+@both
+def test_a_ticker_and_a_timer_shared_by_many(ops: Any) -> None:
+    """Several tasks take from one ticker, reset one timer (TestMultiWakeupTicker, TestMultiWakeupTimer)."""
+
+    async def body(ops: Any) -> None:
+        ticker = Ticker(0.0005)
+        timer = Timer(0)
+
+        async def takes(ops: Any) -> None:
+            for _ in range(30):
+                got = await ops.select(ticker.channel, after(0.001))
+                assert got.ok
+                await ops.select(timer.channel, default=True)
+                timer.reset(0)
+
+        for each in [ops.spawn(takes, ops) for _ in range(4)]:
+            await each.outcome()
+        ticker.stop()
+        await ops.recv(timer.channel, timeout=LIMIT)
+        assert timer.stop() is False
+
+    ops.run(body)
+
+
+@both
+def test_no_tick_comes_after_stop(ops: Any) -> None:
+    """A stopped ticker is silent, and its channel stays open; reset starts it again (TestTicker, TestTeardown)."""
+
+    async def body(ops: Any) -> None:
+        for _ in range(3):
+            ticker = Ticker(0.0005)
+            await ops.recv(ticker.channel, timeout=LIMIT)
+            assert ticker.stop() is True
+            assert ticker.stop() is False
+            assert await ops.select(ticker.channel, after(0.01), default=False) is not None
+            assert await ops.select(ticker.channel, default=True) is None
+            assert not ticker.channel.closed
+            assert ticker.reset(0.0005) is False
+            await ops.recv(ticker.channel, timeout=LIMIT)
+            ticker.stop()
+
+    ops.run(body)
+
+
+def test_many_timers_that_come_and_go() -> None:
+    """Thousands armed, moved and stopped while others fire: each fires once, or was stopped (TestLongAdjustTimers)."""
+    timers = [Timer(100 + number) for number in range(3000)]
+    for number, timer in enumerate(timers):
+        if number % 3 == 0:
+            assert timer.stop() is True
+        elif number % 3 == 1:
+            assert timer.reset(0.0001 * (number % 50)) is True
+    for number, timer in enumerate(timers):
+        if number % 3 == 1:
+            timer.channel.recv(timeout=LIMIT)
+        assert timer.stop() is (number % 3 == 2)
+        assert select(timer.channel, default=True) is None
+    assert not pending_timers()
+
+
+def test_the_last_of_several_resets_counts() -> None:
+    """Reset by several threads at once, a timer fires; nothing of it gets lost between them (TestResetResult's shape).
+
+    A reset that loses the race to the timer service must not leave the timer where it was."""
+    for number in range(150):
+        timer = Timer(1000)
+        with Group() as group:
+            for delay in (0.0, 0.0005, 0.001, 0.002):
+                group.go(timer.reset, delay + number % 3 * 0.0005)
+        timer.channel.recv(timeout=LIMIT)
+        timer.stop()
+    assert not pending_timers()
+
+
+def test_reset_while_it_ticks() -> None:
+    """A ticker of a long period that is reset in the instant of its tick goes on with the new one."""
+    for _ in range(100):
+        ticker = Ticker(1000)
+        with Group() as group:
+            for _ in range(2):
+                group.go(ticker.reset, 1000)
+            for _ in range(2):
+                group.go(ticker.reset, 0.0002)
+        ticker.reset(0.0001)
+        ticker.channel.recv(timeout=LIMIT)
+        ticker.stop()
+    assert not pending_timers()
+
+
 def test_ticker_stress() -> None:
     """Reset and stopped from several threads while it ticks (TestTickerConcurrentStress)."""
-    from penstock import Group
 
     def work(ticker: Ticker) -> None:
         for number in range(200):
@@ -207,7 +297,13 @@ def test_ticker_stress() -> None:
 
 @pytest.mark.parametrize(
     ("bad", "error"),
-    [("1", TypeError), (None, TypeError), (float("nan"), ValueError), (float("inf"), ValueError)],
+    [
+        ("1", TypeError),
+        (None, TypeError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (10**400, ValueError),
+    ],
 )
 def test_misuse(bad: Any, error: type[Exception]) -> None:
     """What is no time is refused, everywhere alike (TestNewTickerLtZeroDuration, TestTickerResetLtZeroDuration)."""

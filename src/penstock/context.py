@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, final
 
 from penstock._kernel.scopes import Scope, ambient_variable
@@ -76,6 +77,10 @@ class Context(Scope):
         """
         if not callable(function):
             raise TypeError(f"after_func() takes a function without arguments, not {function!r}")
+        if iscoroutinefunction(function):
+            raise TypeError(
+                f"after_func() calls {function!r} in a thread; an async function has to be awaited in a loop"
+            )
         return self.call_at_end(function)  # type: ignore[no-any-return]
 
     def attach(self) -> Attachment:
@@ -98,7 +103,7 @@ class Context(Scope):
 class Attachment:
     """Makes a context ambient for the time of a block."""
 
-    __slots__ = ("_context", "_token")
+    __slots__ = ("__weakref__", "_context", "_token")
 
     def __init__(self, context: Context) -> None:
         self._context = context

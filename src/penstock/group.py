@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
-from inspect import iscoroutine, iscoroutinefunction
+from inspect import CO_COROUTINE, iscoroutine, iscoroutinefunction
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, TypeVarTuple, final, overload
 
 from penstock._kernel.latch import Countdown
@@ -38,15 +39,44 @@ class Owner(Protocol):
     def _member_gone(self, context: Context) -> None: ...
 
 
+class Tenure(Countdown):
+    """How long a task's context lasts: until it has ended, and so have the tasks started in it that outlive it.
+
+    The context ends then, so that those above it forget it; not before, since these tasks inherit it.
+    """
+
+    __slots__ = ("_above", "_context")
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(1)
+        self._context = context
+        above = _tenure.get(None)
+        # Not where another context is attached in between: what happens there is none of the task's business.
+        shared = above is not None and above._context.leads_to(context) and above.join()
+        self._above = above if shared else None
+
+    def leave(self) -> None:
+        """The task has ended."""
+        tenure: Tenure | None = self
+        while tenure is not None and not tenure.add(-1):
+            tenure._context.cancel()
+            above, tenure._above = tenure._above, None
+            tenure = above
+
+
+_tenure: ContextVar[Tenure] = ContextVar("penstock.tenure")
+
+
 @final
 class Task(Generic[T]):
     """A function at work in a thread or an asyncio task of its own. Made by `Group.go` and `go`."""
 
-    __slots__ = ("__weakref__", "_collected", "_context", "_error", "_finished", "_owner", "_result", "name")
+    __slots__ = ("__weakref__", "_collected", "_context", "_error", "_finished", "_owner", "_result", "_tenure", "name")
 
     def __init__(self, name: str, context: Context, owner: Owner | None) -> None:
         self.name = name
         self._context = context
+        self._tenure = Tenure(context)
         self._owner = owner
         self._finished = Countdown(1)
         self._result: Any = None
@@ -89,7 +119,7 @@ class Task(Generic[T]):
     def _end(self, result: Any, error: BaseException | None) -> None:
         self._result = result
         self._error = error
-        self._context.cancel()
+        self._tenure.leave()
         owner, self._owner = self._owner, None
         if owner is not None:
             owner._member_ended(self._context, error)
@@ -103,10 +133,15 @@ class Task(Generic[T]):
             self._end(None, cancelled)
 
     def __del__(self) -> None:
-        if self._error is not None and not self._collected and not isinstance(self._error, Cancelled):
+        if self._error is not None and not self._collected and not self._was_ended():
             # What is raised here is given to sys.unraisablehook.
             self._error.add_note(f"Nobody collected this error of the task {self.name}.")
             raise self._error
+
+    def _was_ended(self) -> bool:
+        """Is the error not the function's, but what ended it: its context, asyncio, or the end of its loop?"""
+        error = self._error
+        return error is not None and (isinstance(error, Cancelled | GeneratorExit) or is_own_cancellation(error))
 
     def __repr__(self) -> str:
         if self._finished.count():
@@ -114,8 +149,7 @@ class Task(Generic[T]):
         elif self._error is None:
             state = "done"
         else:
-            ended = isinstance(self._error, Cancelled) or is_own_cancellation(self._error)
-            state = "cancelled" if ended else "failed"
+            state = "cancelled" if self._was_ended() else "failed"
         return f"<Task {self.name} {state} at {id(self):#x}>"
 
 
@@ -134,8 +168,18 @@ def _name_of(function: Any) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
 
 
+def refuse_in_loop(operation: str, instead: str) -> None:
+    """RuntimeError if the calling thread runs an event loop: before anything is started that would be waited for."""
+    if running_event_loop() is not None:
+        raise RuntimeError(f"{operation} would block the event loop; use '{instead}'")
+
+
 def is_async(function: Any) -> bool:
     """Does a call of `function` give something to await?"""
+    if type(function) is FunctionType:  # As most are; without attributes it cannot be marked as asynchronous either.
+        if function.__code__.co_flags & CO_COROUTINE:
+            return True
+        return bool(function.__dict__) and iscoroutinefunction(function)
     while isinstance(function, partial):
         function = function.func
     if isinstance(getattr(function, "__self__", None), Channel | SendChannel) and function.__name__ == "asend":
@@ -146,6 +190,7 @@ def is_async(function: Any) -> bool:
 def _run(task: Any, function: Any, args: Any) -> None:
     """In a thread, inside a copy of the starter's context variables."""
     ambient_variable.set(task._context)
+    _tenure.set(task._tenure)
     try:
         task._context.check()
         result = function(*args)
@@ -167,6 +212,7 @@ async def _run_async(task: Any, function: Any, args: Any) -> None:
     """In an asyncio task, inside a copy of the starter's context variables."""
     context = task._context
     result = failure = None
+    _tenure.set(task._tenure)
     try:
         context.enter_async()
         try:
@@ -181,10 +227,6 @@ async def _run_async(task: Any, function: Any, args: Any) -> None:
         task = function = args = context = result = failure = None
 
 
-def _start_thread(task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    start(partial(copy_context().run, _run, task, function, args))
-
-
 @overload
 def go(function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Task[T]: ...
 @overload
@@ -192,8 +234,9 @@ def go(function: Callable[[*Ts], T], *args: *Ts) -> Task[T]: ...
 def go(function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any]:
     """Start `function(*args)` in a task that nobody owns: a thread, or, for an async function, an asyncio task.
 
-    The task inherits the context variables, the ambient context among them. An exception that nobody collects with
-    `result` is reported through `sys.unraisablehook`. Prefer a `Group` where the work has an end.
+    The task inherits the context variables, the ambient context among them, and may outlive the task that starts it. An
+    exception that nobody collects with `result` is reported through `sys.unraisablehook`. Prefer a `Group` where the
+    work has an end.
     """
     return start_task(function, args, None)
 
@@ -202,15 +245,26 @@ def start_task(function: Callable[..., Any], args: tuple[Any, ...], owner: Owner
     """As `go`; `owner` is told of the end."""
     if not callable(function):
         raise TypeError(f"go() takes a function and its arguments, not {function!r}")
-    task: Task[Any] = Task(_name_of(function), current().with_cancel(), owner)
-    if is_async(function):
-        loop = running_event_loop()
-        if loop is None:
-            raise RuntimeError(f"{task.name} is an async function, and this thread runs no event loop to run it in")
-        create_task(loop, _run_async(task, function, args), copy_context(), task._end_if_unstarted)
-    else:
-        _start_thread(task, function, args)
+    name = _name_of(function)
+    asynchronous = is_async(function)
+    loop = running_event_loop() if asynchronous else None
+    if asynchronous and loop is None:
+        raise RuntimeError(f"{name} is an async function, and this thread runs no event loop to run it in")
+    task: Task[Any] = Task(name, current().with_cancel(), owner)
+    _start(task, loop, function, args)
     return task
+
+
+def _start(task: Task[Any], loop: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """In a thread, or, where there is a loop, as a task of that."""
+    try:
+        if loop is None:
+            start(partial(copy_context().run, _run, task, function, args))
+        else:
+            create_task(loop, _run_async(task, function, args), copy_context(), task._end_if_unstarted)
+    except BaseException:
+        task._tenure.leave()
+        raise
 
 
 @final
@@ -323,10 +377,7 @@ class Group:
                 raise RuntimeError("this group has ended: its block has been left, and its tasks have been waited for")
             try:
                 task: Task[Any] = Task(_name_of(function), self.context.with_cancel(), self)
-                if not is_async(function):
-                    _start_thread(task, function, args)
-                else:
-                    create_task(self._loop, _run_async(task, function, args), copy_context(), task._end_if_unstarted)
+                _start(task, self._loop if is_async(function) else None, function, args)
                 started = True
             finally:
                 if not started:
@@ -347,16 +398,12 @@ class Group:
         """A member has ended: the task with that context, or, if None, the body."""
         if self._places is not None and context is not None:
             self._places.release()
-        if error is None:
+        if isinstance(error, BaseExceptionGroup):  # Those that asyncio.TaskGroup makes hold its tasks' endings too.
+            error = error.split(lambda each: self._is_ending(each, context))[1]
+        if error is None or self._is_ending(error, context):
             return
         group_context = self.context
         if isinstance(error, Cancelled):
-            origin = error.origin
-            if origin is group_context or (origin is context and context is not None):
-                return
-            if origin is not None and origin.leads_to(group_context):
-                self._ending = error
-                return
             if self._ending is None:
                 self._ending = error
         elif isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or is_own_cancellation(error):
@@ -367,6 +414,18 @@ class Group:
         else:
             self._failures.append(error)
         group_context.cancel(error)
+
+    def _is_ending(self, error: BaseException, context: Context | None) -> bool:
+        """Has the member with that context been ended, by itself, by the group or from above? The last is kept."""
+        if not isinstance(error, Cancelled):
+            return False
+        origin, group_context = error.origin, self.context
+        if origin is group_context or (origin is context and context is not None):
+            return True
+        if origin is not None and origin.leads_to(group_context):
+            self._ending = error
+            return True
+        return False
 
     def _raise(self, error: BaseException | None) -> bool:
         """Raise what the block raises; True if nothing."""
@@ -411,27 +470,26 @@ class Group:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         context = self.context
-        self._member_ended(None, error)
-        self._running.add(-1)
         interrupted = isinstance(error, KeyboardInterrupt)
         noticed = False  # The context's ending is news once; the members are waited for all the same.
         try:
+            self._member_ended(None, error)
+            self._running.add(-1)
+            if self._running.count() and running_event_loop() is not None:
+                raise RuntimeError("leaving a Group would block the event loop; use 'async with Group()'")
             while self._running.count():
                 try:
                     self._running.wait_in_thread(None, "leaving a Group", "Group.__aexit__", noticed)
                 except Cancelled as ending:
                     noticed = True
                     self._member_ended(None, ending)
-                except KeyboardInterrupt as interrupt:
+                except Exception as failure:  # noqa: BLE001  a signal handler's: the body's, late
+                    self._member_ended(None, failure)
+                except BaseException as interrupt:
                     if interrupted:
                         raise
                     interrupted = True
                     self._member_ended(None, interrupt)
-                except RuntimeError as refused:
-                    context.cancel(refused)
-                    raise RuntimeError(
-                        "leaving a Group would block the event loop; use 'async with Group()'"
-                    ) from refused
         finally:
             context.leave()
         return self._raise(error)

@@ -5,14 +5,17 @@ As in Go a lock has no owner: any task may release it. Each works in `with` and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple, final, overload
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, deadline_in, now
+from penstock._kernel.simulation import Abandoned
+from penstock.context import current
 from penstock.group import Task, is_async, start_task, wait_for_zero
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
 
     from penstock.context import Context
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Condition", "Mutex", "Once", "RWMutex", "Semaphore", "WaitGroup", "aonce_value", "once_value"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _READ, _WRITE = 1, 2
 
@@ -58,10 +62,10 @@ class Mutex(MutexCore):
             again = True
 
     def _reacquire(self) -> None:
-        self.take(None, True)
+        _whatever_happens(self.take, None, True)
 
     async def _areacquire(self) -> None:
-        await _whatever_happens(self._take_shielded)
+        await _awhatever_happens(self._take_shielded)
 
     async def _take_shielded(self) -> None:
         since = now()
@@ -92,14 +96,33 @@ class Mutex(MutexCore):
         return f"<Mutex {'locked' if self.locked else 'free'} at {id(self):#x}>"
 
 
-async def _whatever_happens(operation: Callable[[], Awaitable[None]]) -> None:
-    """Await `operation()` until it succeeds; raise the last thing that interrupted it afterwards."""
+def _whatever_happens(operation: Callable[..., object], *args: Any) -> None:
+    """Call `operation(*args)` until it succeeds; raise the last thing that interrupted it afterwards."""
+    interrupted: BaseException | None = None
+    while True:
+        try:
+            operation(*args)
+            break
+        except Abandoned:
+            raise
+        except BaseException as error:  # noqa: BLE001  raised below
+            interrupted = error
+    if interrupted is not None:
+        try:
+            raise interrupted
+        finally:
+            del interrupted
+
+
+async def _awhatever_happens(operation: Callable[[], Awaitable[None]]) -> None:
+    """As `_whatever_happens`, awaiting. A coroutine that is closed while the lock is somebody else's ends here, without
+    running on: it would release what it does not hold."""
     interrupted: BaseException | None = None
     while True:
         try:
             await operation()
             break
-        except GeneratorExit:
+        except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001  raised below
             interrupted = error
@@ -240,10 +263,10 @@ class Side:
 
     def _reacquire(self) -> None:
         if not self._rw.try_take(self._kind):
-            self._rw.take(self._kind, None, True)
+            _whatever_happens(self._rw.take, self._kind, None, True)
 
     async def _areacquire(self) -> None:
-        await _whatever_happens(self._take_shielded)
+        await _awhatever_happens(self._take_shielded)
 
     async def _take_shielded(self) -> None:
         await _enter_gate(self._rw, self._rw.begin_take(self._kind, None, True))
@@ -294,26 +317,46 @@ class Condition(ConditionCore):
         deadline = deadline_in(timeout)
         self._require_lock()
         waiter = self.begin_wait_in_thread()
-        self.lock.release()
+        try:
+            self.lock.release()
+        except BaseException:
+            self.abandon(waiter)
+            raise
         try:
             self.wait_in_thread(waiter, deadline)
-        finally:
+        except BaseException:
+            self.abandon(waiter)
             self.lock._reacquire()
+            raise
+        try:
+            self.lock._reacquire()
+        except BaseException:
+            self.notify()
+            raise
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """As `wait`, for an asyncio task to await."""
         deadline = deadline_in(timeout)
         self._require_lock()
         waiter = self.begin_wait(deadline)
-        self.lock.release()
+        try:
+            self.lock.release()
+        except BaseException as error:  # noqa: BLE001  raised again
+            waiter.interrupted(error)
         try:
             try:
                 await waiter.future
             except BaseException as error:  # noqa: BLE001  raised again, unless the notification stands
                 waiter.interrupted(error)
             self.finish_wait(waiter)
-        finally:
+        except BaseException:
             await self.lock._areacquire()
+            raise
+        try:
+            await self.lock._areacquire()
+        except BaseException:
+            self.notify()
+            raise
 
     def _require_lock(self) -> None:
         if not self.lock.locked:
@@ -367,7 +410,11 @@ class WaitGroup:
         """As `wait`, for an asyncio task to await."""
         await wait_for_zero(self._counter, timeout, "WaitGroup.wait_async")
 
-    def go(self, function: Callable[..., Any], *args: Any) -> Task[Any]:
+    @overload
+    def go(self, function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Task[T]: ...
+    @overload
+    def go(self, function: Callable[[*Ts], T], *args: *Ts) -> Task[T]: ...
+    def go(self, function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any]:
         """Start `function(*args)` as `penstock.go` does, counted until it has ended."""
         self._counter.add(1)
         try:
@@ -409,9 +456,13 @@ class Once:
         If `function` raises, the first caller gets the error, and the call counts as done all the same. Calling `do`
         of the same object inside `function` would wait for ever.
         """
+        current().check()
         if self._claimed.try_acquire():
             try:
-                function()
+                result = function()
+                if iscoroutine(result):
+                    result.close()
+                    raise TypeError(f"{function!r} is an async function; use 'await once.ado()'")
             finally:
                 self._pending.add(-1)
         else:
@@ -419,6 +470,7 @@ class Once:
 
     async def ado(self, function: Callable[[], object]) -> None:
         """As `do`, for an asyncio task to await. `function` may be async."""
+        current().check()
         if self._claimed.try_acquire():
             try:
                 result = function()
@@ -438,6 +490,8 @@ class Once:
 def once_value(function: Callable[[], T]) -> Callable[[], T]:
     """A function that calls `function` the first time, and gives the same value, or raises the same error, ever after
     (as Go's `sync.OnceValue`)."""
+    if is_async(function):
+        raise TypeError(f"{function!r} is an async function; use aonce_value()")
     once = Once()
     outcome: list[Any] = [None, None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 from typing import final
 
 from penstock._kernel.alarms import Alarm, begin_sleep, sleep
@@ -28,11 +28,15 @@ async def asleep(seconds: float) -> None:
 def _checked(seconds: float, least: str = "") -> float:
     if not isinstance(seconds, int | float):
         raise TypeError(f"a time must be a number of seconds, not {seconds!r}")
-    if not isfinite(seconds):
+    try:
+        number = float(seconds)
+    except OverflowError:  # An integer beyond all floats.
+        number = inf
+    if not isfinite(number):
         raise ValueError(f"a time must be finite, not {seconds!r}")
-    if least and seconds <= 0:
+    if least and number <= 0:
         raise ValueError(f"{least} must be positive, not {seconds!r}")
-    return float(seconds)
+    return number
 
 
 @final

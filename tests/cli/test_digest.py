@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,16 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("click", reason="the command line is an extra")
 
 from penstock.cli.lines import format_line, parse_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHA256SUM = shutil.which("sha256sum")
 LIMIT = 50
@@ -208,6 +207,18 @@ def start(*args: object, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
+def until_it_has_open(process: subprocess.Popen[bytes], path: Path) -> None:
+    """Wait until a process has a file open, where that can be seen; a while elsewhere."""
+    files = Path(f"/proc/{process.pid}/fd")
+    deadline = time.monotonic() + (LIMIT if files.exists() else 3)
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if any(os.path.realpath(file) == str(path) for file in files.iterdir()):
+                return
+        time.sleep(0.01)
+    assert process.poll() is None
+
+
 @posix
 def test_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     """Exit code 130, no traceback, no digests, in the middle of a file that would take hours."""
@@ -215,8 +226,7 @@ def test_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     with sparse.open("wb") as file:
         file.truncate(1 << 40)
     process = start(sparse)
-    time.sleep(0.7)
-    assert process.poll() is None
+    until_it_has_open(process, sparse)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=LIMIT)
@@ -227,17 +237,66 @@ def test_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     assert err.strip() == b""
 
 
+def until_somebody_reads(fifo: Path) -> int:
+    """Wait until a fifo is opened for reading; returns its writing end."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 @posix
-def test_a_second_ctrl_c_does_not_wait_for_a_read_that_hangs(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    process = start(tmp_path / "fifo")
-    time.sleep(0.7)
+@pytest.mark.parametrize("checking", [False, True])
+def test_ctrl_c_does_not_wait_for_a_read_that_hangs(tmp_path: Path, checking: bool) -> None:
+    """Reading from a fifo that nobody writes to takes for ever; the first Ctrl-C ends it, in --check too."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "listing").write_bytes(format_line("0" * 64, os.fsencode(fifo)))
+    process = start("--check", tmp_path / "listing") if checking else start(fifo)
+    writer = until_somebody_reads(fifo)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=LIMIT)
+    out, err = process.communicate(timeout=LIMIT)
+    os.close(writer)
     assert process.returncode == 130
-    assert b"Traceback" not in err
+    assert (out, err.strip()) == (b"", b"")
+
+
+@posix
+def test_fail_fast_does_not_wait_for_a_read_that_hangs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    listing = tmp_path / "listing"
+    lines = [format_line("0" * 64, os.fsencode(tmp_path / name)) for name in ("fifo", *map(str, range(200)))]
+    listing.write_bytes(b"".join(lines))
+    done = digest("--fail-fast", "--jobs", 2, "--check", listing)
+    assert done.returncode == 1
+    assert b"No such file" in done.stderr
+
+
+@posix
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    """A full device, and a standard output or error that is closed, are told without a traceback."""
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "penstock", "digest", str(tmp_path), str(tmp_path / "missing")]
+    told = b"penstock: %s: No such file or directory\n" % os.fsencode(tmp_path / "missing")
+    full = subprocess.run(["sh", "-c", 'exec "$@" >/dev/full', "sh", *command], capture_output=True, check=False)
+    assert (full.returncode, full.stderr) == (1, told + b"Error: write error: No space left on device\n")
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, check=False)
+    assert (closed.returncode, closed.stderr) == (1, told + b"Error: write error: Bad file descriptor\n")
+    silent = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], capture_output=True, check=False)
+    assert silent.returncode == 1
+    assert silent.stdout.endswith(os.fsencode(tmp_path / "file") + b"\n")
+
+
+def test_a_listing_with_carriage_returns(tmp_path: Path) -> None:
+    """A listing that came from Windows is read as sha256sum reads it."""
+    (tmp_path / "file").write_bytes(b"x")
+    listing = tmp_path / "listing"
+    listing.write_bytes(digest(tmp_path / "file").stdout.replace(b"\n", b"\r\n"))
+    done = digest("--check", listing)
+    assert (done.returncode, done.stdout) == (0, os.fsencode(tmp_path / "file") + b": OK\n")
 
 
 @posix

@@ -6,6 +6,7 @@ A nil channel is `None`, which stands in a select only. A channel that overtakes
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 from collections import Counter
@@ -784,6 +785,149 @@ def test_select_duplicate_channel(ops: Any) -> None:
         assert (await selecting.outcome()).index == 2
         await ops.send(twice, 2)
         assert await waiting.outcome() == 2
+
+    ops.run(body)
+
+
+@both
+def test_select4_only_the_chosen_case_happens(ops: Any) -> None:
+    """What the losing cases would have received or sent stays where it is (select4.go)."""
+
+    async def body(ops: Any) -> None:
+        ready: Channel[int] = Channel(1)
+        silent: Channel[int] = Channel()
+        crowded = full()
+        ready.send_nowait(42)
+        got = await ops.select(silent, ready, crowded.sending(43))
+        assert (got.index, got.value, got.ok) == (1, 42, True)
+        assert len(crowded) == 1
+        assert len(ready) == 0
+        assert silent.statistics().waiting_receivers == 0
+
+    ops.run(body)
+
+
+@both
+@pytest.mark.parametrize("capacity", [0, 1])
+def test_zerosize(ops: Any, capacity: int) -> None:
+    """Values that say nothing are values: None and () are not the end (zerosize.go; K4)."""
+
+    async def body(ops: Any) -> None:
+        channel: Channel[Any] = Channel(capacity)
+        for value in (None, (), False, 0):
+            sending = ops.spawn(ops.send, channel, value)
+            assert await ops.recv_ok(channel) == (value, True)
+            await sending.outcome()
+            sending = ops.spawn(ops.select, channel.sending(value))
+            got = await ops.select(channel)
+            assert (got.value, got.ok) == (value, True)
+            await sending.outcome()
+
+    ops.run(body)
+
+
+@both
+def test_chan_send_interface(ops: Any) -> None:
+    """Any object is sent, by each way of sending, and is the same afterwards (TestChanSendInterface; K4)."""
+
+    async def body(ops: Any) -> None:
+        channel: Channel[Any] = Channel(1)
+        thing = object()
+        await ops.send(channel, thing)
+        assert await ops.select(channel.sending(object()), default=True) is None
+        assert await ops.recv(channel) is thing
+        got = await ops.select(channel.sending(thing), channel.sending(thing))
+        assert got.ok is True
+        assert await ops.recv(channel) is thing
+
+    ops.run(body)
+
+
+@both
+@pytest.mark.parametrize("selecting", [False, True], ids=["send", "select"])
+def test_chan_send_barrier(ops: Any, selecting: bool) -> None:
+    """A channel made for each answer, amid garbage that is collected all the time (TestChanSendBarrier,
+    TestChanSendSelectBarrier)."""
+
+    async def body(ops: Any) -> None:
+        async def answer(ops: Any, channel: Channel[Any], number: int) -> None:
+            value = [number]
+            value.append(value)  # type: ignore[arg-type]  # garbage for the collector, later
+            if selecting:
+                await ops.select(channel.sending(value), Channel().sending(value))
+            else:
+                await ops.send(channel, value)
+
+        async def asks(ops: Any) -> None:
+            for number in range(30):
+                channel: Channel[Any] = Channel()
+                answering = ops.spawn(answer, ops, channel, number)
+                assert (await ops.recv(channel))[0] == number
+                await answering.outcome()
+
+        thresholds = gc.get_threshold()
+        gc.set_threshold(20)
+        try:
+            for each in [ops.spawn(asks, ops) for _ in range(8)]:
+                await each.outcome()
+        finally:
+            gc.set_threshold(*thresholds)
+
+    ops.run(body)
+
+
+@both
+def test_select_stack_adjust(ops: Any) -> None:
+    """Parked selects, one with each channel twice, survive a collection; the close wakes them, and what they had in
+    hand is untouched (TestSelectStackAdjust)."""
+
+    async def body(ops: Any) -> None:
+        silent: Channel[list[int]] = Channel()
+        closing: Channel[list[int]] = Channel()
+
+        async def selects(ops: Any, twice: bool) -> tuple[list[int], Any]:
+            mine = [42]
+            got = await ops.select(silent, silent if twice else None, closing, closing if twice else None)
+            return mine, got
+
+        parked = [ops.spawn(selects, ops, twice) for twice in (False, True)]
+        while closing.statistics().waiting_receivers < 3:
+            await ops.pause()
+        gc.collect()
+        closing.close()
+        for each in parked:
+            mine, got = await each.outcome()
+            assert mine == [42]
+            assert got.index in (2, 3)
+            assert (got.value, got.ok) == (None, False)
+        assert silent.statistics().waiting_receivers == 0
+
+    ops.run(body)
+
+
+@both
+def test_collection_while_a_sender_is_parked(ops: Any) -> None:
+    """Deep in its stack, or back from there (TestShrinkStackDuringBlockedSend, TestNoShrinkStackWhileParking)."""
+
+    async def body(ops: Any) -> None:
+        async def deep(depth: int, channel: Channel[int], value: int) -> None:
+            if depth:
+                await deep(depth - 1, channel, value)
+            else:
+                await ops.send(channel, value)
+
+        async def sends(channel: Channel[int]) -> None:
+            for number in range(10):
+                await deep(number * 20 % 90, channel, number)
+
+        for _ in range(10):
+            channel: Channel[int] = Channel()
+            sending = ops.spawn(sends, channel)
+            for number in range(10):
+                if number % 5 == 0:
+                    gc.collect()
+                assert await ops.recv(channel) == number
+            await sending.outcome()
 
     ops.run(body)
 

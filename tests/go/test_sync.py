@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import threading
@@ -24,6 +25,7 @@ from penstock import (
     Semaphore,
     WaitGroup,
     cancel_scope,
+    current,
     move_on_after,
     once_value,
 )
@@ -564,6 +566,7 @@ def test_condition_misuse_and_endings(ops: Any) -> None:
             Condition(threading.Lock())  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="-1"):
             condition.notify(-1)
+        condition.notify(10**30)
         with pytest.raises(TypeError, match="integer"):
             condition.notify("1")
 
@@ -620,6 +623,47 @@ def test_a_notification_to_one_who_is_cancelled_goes_to_the_next(ops: Any) -> No
     ops.run(body)
 
 
+@both
+@pytest.mark.parametrize("side", ["mutex", "read", "write"])
+def test_a_notified_task_cancelled_while_it_takes_the_lock_again(ops: Any, side: str) -> None:
+    """It has the lock when the cancellation is raised, and the notification goes to the next (C4)."""
+    if ops.name == "threads":
+        pytest.skip("only Ctrl-C interrupts a thread there; see test_processes.py")
+
+    async def body(ops: Any) -> None:
+        rw = RWMutex()
+        mutex = Mutex()
+        lock: Any = {"mutex": mutex, "read": rw.read(), "write": rw.write()}[side]
+        holder: Any = mutex if side == "mutex" else rw.write()
+        condition = Condition(lock)
+        woken: list[int] = []
+
+        async def waits(me: int) -> None:
+            async with condition:
+                try:
+                    await condition.wait_async()
+                finally:
+                    assert lock.locked
+                woken.append(me)
+
+        tasks = [asyncio.create_task(waits(me)) for me in range(2)]
+        while condition.waiting() < 2:
+            await ops.pause()
+        await holder.aacquire()
+        condition.notify()
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()
+        await asyncio.sleep(0.01)
+        assert not tasks[0].done()
+        holder.release()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [asyncio.CancelledError, type(None)]
+        assert woken == [1]
+        assert not lock.locked
+
+    ops.run(body)
+
+
 # sync/once_test.go and oncefunc_test.go
 
 
@@ -663,6 +707,18 @@ def test_once_that_fails_counts(ops: Any) -> None:
         await ops.call(once, "do", lambda: pytest.fail("called twice"))
 
     ops.run(body)
+
+
+def test_once_does_not_take_the_other_colour() -> None:
+    """An async function is refused where nobody would await it."""
+
+    async def function() -> None:
+        raise AssertionError("never awaited")
+
+    with pytest.raises(TypeError, match=r"async function; use 'await once\.ado\(\)'"):
+        Once().do(function)
+    with pytest.raises(TypeError, match="async function; use aonce_value"):
+        once_value(function)
 
 
 def test_once_value() -> None:
@@ -780,6 +836,14 @@ def test_semaphore_misuse(ops: Any) -> None:
         with pytest.raises(ValueError, match="would wait for ever"):
             await ops.call(semaphore, "acquire", 3)
         assert semaphore.try_acquire(3) is False
+        with pytest.raises(ValueError, match="would wait for ever"):
+            await ops.call(semaphore, "acquire", 10**30)
+        assert semaphore.try_acquire(10**30) is False
+        with pytest.raises(RuntimeError, match="released too much"):
+            semaphore.release(10**30)
+        with pytest.raises(ValueError, match="0 or more"):
+            semaphore.try_acquire(-(10**30))
+        assert Semaphore(10**30).try_acquire(10**15)
         with pytest.raises(RuntimeError, match="released too much: 1, and 0 are held"):
             semaphore.release()
         for operation in (Semaphore, semaphore.release, semaphore.try_acquire, semaphore.acquire):
@@ -855,6 +919,50 @@ def test_a_cancelled_acquire_lets_those_behind_go(ops: Any) -> None:
     ops.run(body)
 
 
+@both
+def test_an_acquire_under_an_ended_context_takes_nothing(ops: Any) -> None:
+    """Also where it would not wait; what is held or free stays so (TestWeightedAcquireCanceled; X1)."""
+
+    async def body(ops: Any) -> None:
+        semaphore = Semaphore(2)
+        await ops.call(semaphore, "acquire", 1)
+        scope = cancel_scope()
+        scope.cancel()
+        with scope.attach():
+            for n in (1, 2):
+                with pytest.raises(Cancelled):
+                    await ops.call(semaphore, "acquire", n)
+            with pytest.raises(ValueError, match="would wait for ever"):
+                await ops.call(semaphore, "acquire", 3)
+        assert semaphore.free == 1
+        semaphore.release()
+        assert semaphore.try_acquire(2)
+
+    ops.run(body)
+
+
+@both
+def test_an_impossible_acquire_holds_nobody_up(ops: Any) -> None:
+    """More than there is: refused at once, and others go on (TestWeightedDoesntBlockIfTooBig)."""
+
+    async def body(ops: Any) -> None:
+        semaphore = Semaphore(2)
+        with pytest.raises(ValueError, match="3 of a semaphore of 2"):
+            await ops.call(semaphore, "acquire", 3)
+
+        async def both_of_them(ops: Any) -> None:
+            for _ in range(3):
+                await ops.call(semaphore, "acquire", 1, timeout=LIMIT)
+                await ops.pause()
+                semaphore.release()
+
+        for each in [ops.spawn(both_of_them, ops) for _ in range(2)]:
+            await each.outcome()
+        assert semaphore.free == 2
+
+    ops.run(body)
+
+
 def test_semaphore_whose_acquire_is_cancelled_in_the_instant_of_success() -> None:
     """Conservation: whatever the moment of the cancellation, a permit is either held or free (C4)."""
 
@@ -918,6 +1026,39 @@ def test_errgroup_with_context(ops: Any) -> None:
                 group.go(fails)
                 await ops.recv_ok(Channel())
         assert group.context.cause is failure
+
+    ops.run(body)
+
+
+@both
+@pytest.mark.parametrize("failures", [(), (1,), (None,), (None, 1), (1, 2), (None, 1, 2)])
+def test_errgroup_cancel_cause(ops: Any, failures: tuple[int | None, ...]) -> None:
+    """The cause of the group's context is the first failure, whatever comes after (TestCancelCause)."""
+
+    async def body(ops: Any) -> None:
+        expected = [FailureError(number) for number in failures if number is not None]
+        given = iter(expected)
+
+        def works(error: FailureError | None) -> None:
+            if error is not None:
+                raise error
+
+        raised: list[BaseException] = []
+        group = Group()
+        try:
+            async with ops.inside(group):
+                for number in failures:
+                    task = group.go(works, None if number is None else next(given))
+                    with current().without_cancel().attach(), contextlib.suppress(FailureError):
+                        await ops.call(task, "result")  # one after the other
+        except ExceptionGroup as errors:
+            raised += errors.exceptions
+        except Cancelled:
+            pytest.fail("bare")
+        if expected:
+            assert group.context.cause is expected[0]
+        # Once the first has failed, the others do not start any more.
+        assert raised == expected[:1]
 
     ops.run(body)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from penstock import PressureGauge
+from penstock import AIMD, PressureGauge
 from penstock.http.asgi import BackpressureMiddleware
 
 
@@ -100,6 +100,21 @@ async def settled() -> bool:
     return False
 
 
+def test_those_who_come_again_do_not_come_together() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        waits = set()
+        with gauge.acquire():
+            for _ in range(60):
+                client = Client()
+                await client.start(BackpressureMiddleware(Application(), gauge, retry_after=10))
+                waits.add(int(client.headers[b"retry-after"]))
+        assert len(waits) >= 4
+        assert waits <= set(range(10, 21))
+
+    asyncio.run(body())
+
+
 def test_a_client_that_disconnects_frees_its_permit() -> None:
     async def body() -> None:
         gauge = PressureGauge(1)
@@ -113,6 +128,69 @@ def test_a_client_that_disconnects_frees_its_permit() -> None:
         assert inner.cut_short
         assert gauge.in_flight == 0
         assert await settled()
+
+    asyncio.run(body())
+
+
+def test_a_client_is_seen_to_go_although_nobody_reads_the_request() -> None:
+    async def deaf(_scope: Any, _receive: Any, _send: Any) -> None:
+        await asyncio.sleep(30)
+
+    async def body() -> None:
+        for parts in (1, 2):
+            gauge = PressureGauge(1)
+            client = Client()
+            if parts == 2:
+                client.inbox = asyncio.Queue()
+                client.inbox.put_nowait({"type": "http.request", "body": b"a", "more_body": True})
+                client.inbox.put_nowait({"type": "http.request", "body": b"b", "more_body": False})
+            task = client.start(BackpressureMiddleware(deaf, gauge))
+            await asyncio.sleep(0.02)
+            assert gauge.in_flight == 1
+            client.inbox.put_nowait({"type": "http.disconnect"})
+            await asyncio.wait_for(task, 10)
+            assert gauge.in_flight == 0
+        assert await settled()
+
+    asyncio.run(body())
+
+
+def test_what_comes_after_the_answer_holds_no_permit_and_is_not_interrupted() -> None:
+    """Servers report a disconnection once an answer is complete; Starlette runs background tasks then."""
+
+    async def body() -> None:
+        gauge = PressureGauge(AIMD(initial=1))
+        client = Client()
+        events = []
+
+        async def inner(_scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"all"})
+            events.append(gauge.in_flight)
+            client.inbox.put_nowait({"type": "http.disconnect"})
+            assert (await receive())["type"] == "http.disconnect"
+            await asyncio.sleep(0.02)
+            events.append("finished")
+
+        await client.start(BackpressureMiddleware(inner, gauge))
+        assert events == [0, "finished"]
+        assert gauge._window._number == 1  # It counts as a success.
+        assert await settled()
+
+    asyncio.run(body())
+
+
+def test_an_answer_that_is_cut_short_is_ignored() -> None:
+    async def inner(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        await Client().start(BackpressureMiddleware(inner, gauge))
+        assert gauge.in_flight == 0
+        assert gauge.statistics().dropped == 0
 
     asyncio.run(body())
 

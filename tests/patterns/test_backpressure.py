@@ -51,6 +51,7 @@ def test_what_does_not_fit_is_rejected_at_once(colour: Any) -> None:
         second.drop()
         statistics = gauge.statistics()
         assert (statistics.in_flight, statistics.admitted, statistics.rejected, statistics.dropped) == (0, 3, 2, 1)
+        assert statistics.queue_wait == 0  # Nobody has waited.
 
     colour.run(body)
 
@@ -169,6 +170,34 @@ def test_max_wait_and_the_context(colour: Any) -> None:
     colour.run(body)
 
 
+def test_a_loop_is_told_at_once_that_nothing_fits() -> None:
+    """Refusing parks nobody; only who would wait is told to await (C3)."""
+
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        with gauge.acquire():
+            with pytest.raises(OutOfCapacity):
+                gauge.acquire()
+            with pytest.raises(OutOfCapacity):
+                gauge.do(int)
+        gauge = PressureGauge(1, queue=1)
+        held = gauge.acquire()
+        with pytest.raises(RuntimeError, match="would block the event loop"):
+            gauge.acquire()
+        waiting = asyncio.ensure_future(gauge.aacquire())
+        await asyncio.sleep(0)
+        assert gauge.statistics().queued == 1
+        with pytest.raises(OutOfCapacity):
+            gauge.acquire()
+        with pytest.raises(RuntimeError, match="would block the event loop"):
+            gauge.acquire(priority=1)  # It would turn out the other, and wait.
+        held.release()
+        (await waiting).release()
+        assert gauge.in_flight == 0
+
+    asyncio.run(body())
+
+
 def test_do() -> None:
     gauge = PressureGauge(1)
     assert gauge.do(divmod, 7, 2) == (3, 1)
@@ -265,6 +294,49 @@ def test_storm() -> None:
     assert statistics.admitted + statistics.rejected <= 2400
 
 
+def test_storm_in_both_colours() -> None:
+    """Threads that time out and asyncio tasks that are cancelled, at any moment: no place is lost (C2, C4)."""
+    gauge = PressureGauge(2, queue=6, max_wait=0.01)
+    outcomes: Channel[bool] = Channel(100_000)
+
+    def threads_work(seed: int) -> None:
+        for turn in range(200):
+            try:
+                with move_on_after(0.0005 * ((seed + turn) % 3)), gauge.acquire(turn % 2):
+                    outcomes.send_nowait(gauge.in_flight <= 2)
+            except OutOfCapacity:
+                pass
+
+    async def work(priority: int) -> None:
+        try:
+            async with await gauge.aacquire(priority):
+                outcomes.send_nowait(gauge.in_flight <= 2)
+                await asyncio.sleep(0)
+        except OutOfCapacity:
+            pass
+
+    async def tasks_work(seed: int) -> None:
+        for turn in range(100):
+            tasks = [asyncio.create_task(work(number % 2)) for number in range(6)]
+            for _ in range((seed + turn) % 4):
+                await asyncio.sleep(0)
+            for task in tasks[turn % 3 :: 3]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    threads = [threading.Thread(target=threads_work, args=(seed,)) for seed in range(3)]
+    threads += [threading.Thread(target=lambda seed=seed: asyncio.run(tasks_work(seed))) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+        assert not thread.is_alive()
+    statistics = gauge.statistics()
+    assert (statistics.in_flight, statistics.queued) == (0, 0)
+    assert statistics.admitted >= len(outcomes) > 0
+    assert all(outcomes.recv_nowait() for _ in range(len(outcomes)))
+
+
 def served(algorithm: Any, capacity: int, windows: int, base: float = 0.01, demand: int = 10_000) -> list[int]:
     """A server that serves `capacity` at once in `base` seconds each; what is more than that queues in it."""
     limit = algorithm.initial
@@ -331,6 +403,33 @@ def test_a_gauge_learns() -> None:
         permits = [permit for _ in range(gauge.limit) if (permit := gauge.try_acquire()) is not None]
         for permit in permits:
             permit.release()
+
+
+def test_an_adaptive_limit_that_fails_costs_no_place() -> None:
+    class Broken:
+        initial = 2
+
+        def update(self, _window: Window, _limit: int) -> int:
+            raise LookupError("broken")
+
+    gauge = PressureGauge(Broken())
+    for _ in range(5):
+        permit = gauge.try_acquire()
+        assert permit is not None
+        with pytest.raises(LookupError, match="broken"):
+            permit.drop()
+    assert gauge.in_flight == 0
+    assert gauge.acquire().release() is None
+
+
+@pytest.mark.parametrize("limit", [1, AIMD()])
+def test_do_takes_no_coroutine_for_a_result(limit: Any) -> None:
+    async def work() -> None: ...
+
+    gauge = PressureGauge(limit)
+    with pytest.raises(TypeError, match=r"use 'await gauge\.ado"):
+        gauge.do(lambda: work())  # noqa: PLW0108  that is the misuse
+    assert gauge.in_flight == 0
 
 
 def test_misuse() -> None:

@@ -261,6 +261,116 @@ def test_a_source_that_fails_half_way() -> None:
         assert sorted(got) == [0, 2, 4, 6, 8]
 
 
+def cancelled_elsewhere() -> None:
+    """Raise a `Cancelled` that is no ending of the context that it is raised in."""
+    task = penstock.go(penstock.sleep, 20)
+    task.cancel()
+    task.result()
+
+
+def test_a_cancelled_of_its_own_fails_the_source() -> None:
+    """It must not look like the source's end."""
+
+    def items() -> Iterator[int]:
+        yield 1
+        cancelled_elsewhere()
+        yield 2
+
+    results = pmap(double, items(), limit=2)
+    assert next(results) == 2
+    with pytest.raises(Cancelled):
+        next(results)
+
+    async def aitems() -> AsyncIterator[int]:
+        yield 1
+        raise Cancelled("elsewhere")
+
+    async def body() -> None:
+        results = apmap(double, aitems(), limit=2)
+        assert await anext(results) == 2
+        with pytest.raises(Cancelled):
+            await anext(results)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+def test_a_function_does_not_end_the_results(error: type[Exception]) -> None:
+    """As in generators: the errors that end iterators must not pass for the end."""
+
+    def stops(value: int) -> int:
+        if value == 2:
+            raise error(value)
+        return value
+
+    results = pmap(stops, range(5), limit=2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(RuntimeError, match=rf"stops.* raised {error.__name__}\(2\)"):
+        next(results)
+
+    async def body() -> None:
+        with pytest.raises(RuntimeError, match=f"raised {error.__name__}"):
+            async for _ in apmap(stops, range(5), limit=2):
+                pass
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_inside_passes_bare(error: type[BaseException]) -> None:
+    def interrupts(value: int) -> int:
+        if value == 2:
+            raise error
+        return value
+
+    def items() -> Iterator[int]:
+        yield 0
+        raise error
+
+    for results in (pmap(interrupts, range(50), limit=2), pmap(double, items(), limit=2)):
+        with pytest.raises(error):
+            list(results)
+        until(lambda results=results: results._run.at_work.count() == 0)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("limit", [1, 2, 5, 40])
+@pytest.mark.parametrize("ahead", [None, 1, 3, 50])
+def test_pulls_from_the_source_are_bounded_by_what_was_delivered(ahead: int | None, limit: int, ordered: bool) -> None:
+    for seconds, n in ((0.0, 1500), (0.001, 20)):
+        watch = Watch((lambda _, seconds=seconds: time.sleep(seconds)) if seconds else None)
+        with pmap(watch, watch.items(), limit, ordered=ordered, ahead=ahead) as results:
+            for delivered in range(1, n):
+                next(results)
+                assert watch.taken - delivered <= (ahead or (2 * limit if seconds else 1024))
+        assert watch.most <= limit
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("is_async_source", [True, False])
+@pytest.mark.parametrize("ahead", [None, 1, 7])
+def test_pulls_are_bounded_in_asyncio(ahead: int | None, is_async_source: bool, is_async: bool) -> None:
+    async def body() -> None:
+        watch = Watch(lambda _: time.sleep(0.001))
+
+        async def source() -> AsyncIterator[int]:
+            for number in watch.items():
+                yield number
+
+        async def work(value: int) -> int:
+            await asyncio.sleep(0.001)
+            return value
+
+        items: Any = source() if is_async_source else watch.items()
+        async with apmap(work if is_async else watch, items, 3, ahead=ahead) as results:  # type: ignore[arg-type]
+            assert watch.taken == 0
+            for delivered in range(1, 30):
+                await anext(results)
+                assert watch.taken - delivered <= (ahead or 6)
+
+    asyncio.run(body())
+
+
 def test_leaving_early_leaks_nothing() -> None:
     for how in ("break", "with", "drop", "close"):
         watch = Watch()
@@ -294,6 +404,38 @@ def test_the_context_ends_it() -> None:
     key = object()
     with penstock.current().with_value(key, "inherited"):
         assert list(pmap(lambda _: penstock.current().value(key), range(2), limit=2)) == ["inherited"] * 2
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_results_that_are_cut_short_do_not_look_complete(ordered: bool) -> None:
+    """Begun in a context that ends, read in one that goes on (X1)."""
+    with cancel_scope():
+        results = pmap(double, range(100_000), limit=2, ordered=ordered)
+        next(results)
+    with pytest.raises(Cancelled):
+        list(results)
+    assert list(results) == []
+    with cancel_scope():
+        results = pmap(double, range(5), limit=2, ordered=ordered)
+        assert sorted(next(results) for _ in range(5)) == [0, 2, 4, 6, 8]
+        until(lambda: results._run.total == 5)  # It has been noticed that there is no sixth.
+    assert list(results) == []  # There was no more.
+
+    async def body() -> None:
+        async with cancel_scope():
+            aresults = apmap(adouble, range(100_000), limit=2, ordered=ordered)
+            await anext(aresults)
+        with pytest.raises(Cancelled):
+            async for _ in aresults:
+                pass
+        async with cancel_scope():
+            aresults = apmap(adouble, range(2), limit=2, ordered=ordered)
+            assert {await anext(aresults), await anext(aresults)} == {0, 2}
+            while aresults._run.total != 2:  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0.001)
+        assert [value async for value in aresults] == []
+
+    asyncio.run(body())
 
 
 def test_for_each() -> None:
@@ -405,6 +547,37 @@ def reciprocal(value: int) -> float:
     return 1 / value
 
 
+class Intricate(Exception):  # noqa: N818  named for what it is
+    """Can be pickled, but not be unpickled."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def intricate(value: int) -> int:
+    if value == 3:
+        raise Intricate(value, value)
+    return value
+
+
+def test_errors_in_other_processes_say_where_and_what() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        with pytest.raises(ZeroDivisionError) as caught:
+            list(pmap(reciprocal, [1, 0], on=executor))
+        assert "return 1 / value" in str(caught.value.__cause__)
+        with pytest.raises(RuntimeError, match="Intricate, which cannot be unpickled, was raised: 3 and 3") as caught:
+            list(pmap(intricate, range(5), on=executor))
+        assert "raise Intricate(value, value)" in str(caught.value.__cause__)
+        assert list(pmap(double, [1], on=executor)) == [2]  # It is not broken.
+
+
+def test_errors_in_threads_of_an_executor_keep_their_traceback() -> None:
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ZeroDivisionError) as caught:
+        list(pmap(reciprocal, [0], on=executor))
+    assert caught.traceback[-1].name == "reciprocal"
+    assert caught.value.__cause__ is None
+
+
 def die(_value: Any) -> None:
     os._exit(3)
 
@@ -453,7 +626,11 @@ def test_misuse() -> None:
 
 def test_in_an_event_loop_it_says_what_to_use() -> None:
     async def body() -> None:
-        with pytest.raises(RuntimeError, match="would block the event loop"):
-            list(pmap(time.sleep, [0.2], limit=1))
+        watch = Watch()
+        for results in (pmap(watch, watch.items(), limit=1), pmap(watch, watch.items(), limit=2, ordered=False)):
+            with pytest.raises(RuntimeError, match=r"would block the event loop; use 'async for … in apmap\(\)'"):
+                list(results)
+        await asyncio.sleep(0.02)
+        assert (watch.taken, watch.started) == (0, 0)  # It has not happened (C4).
 
     asyncio.run(body())

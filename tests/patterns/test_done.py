@@ -151,13 +151,20 @@ def test_abandoned_calls_can_be_bounded() -> None:
         limit_abandoned(1.5)  # type: ignore[arg-type]
 
 
-def test_call_blocks_no_loop() -> None:
+def test_call_and_first_block_no_loop() -> None:
+    """What is refused has not happened: the function is not called (C3, C4)."""
+    called: list[int] = []
+
     async def body() -> None:
-        with pytest.raises(RuntimeError, match="would block the event loop"):
-            call(time.sleep, 0.2)
+        with pytest.raises(RuntimeError, match=r"would block the event loop; use 'await acall\(\)'"):
+            call(called.append, 1)
+        with pytest.raises(RuntimeError, match=r"would block the event loop; use 'await afirst\(\)'"):
+            first(lambda: called.append(2))
+        await asyncio.sleep(0.02)
 
     asyncio.run(body())
-    until(lambda: abandoned() == 0)
+    assert called == []
+    assert abandoned() == 0
 
 
 def test_abandoned_calls_do_not_hold_up_the_exit() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import random
 import threading
 import time
 import weakref
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -328,6 +332,46 @@ def test_keys_of_all_kinds_spread(keys: Any) -> None:
     assert statistics.size == 4096
     assert statistics.skew < 1.5
     assert ShardedMap().statistics().skew == 1.0
+
+
+def test_equal_keys_are_one_key_whatever_their_types() -> None:
+    values: ShardedMap[Any, Any] = ShardedMap(16)
+    for key in (1, 1.0, True, 1 + 0j, Decimal(1), Fraction(1)):
+        values[key] = key
+        assert values[1] == key
+    assert list(values.items()) == [(1, Fraction(1))]
+    nan = float("nan")
+    for key in (nan, None, (1, 2), frozenset([1]), b"x", "x", 10**30, -1, -2, int):
+        values[key] = repr(key)
+        assert values[key] == repr(key)
+    assert len(values) == 11
+
+
+def test_a_factory_that_raises_is_called_again_by_the_next() -> None:
+    values: ShardedMap[str, int] = ShardedMap(2)
+    calls: list[int] = []
+    failures: list[ValueError] = []
+
+    def factory() -> int:
+        calls.append(1)
+        if len(calls) < 4:
+            raise ValueError(len(calls))
+        return 42
+
+    def compute() -> None:
+        try:
+            assert values.compute_if_absent("key", factory) == 42
+        except ValueError as error:
+            failures.append(error)
+
+    in_threads(*[compute] * 6)
+    assert (len(calls), len(failures), values["key"]) == (4, 3, 42)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_no_copy_shares_its_shards(way: Any) -> None:
+    with pytest.raises(TypeError, match=r"cannot be copied or pickled; take its snapshot\(\)"):
+        way(ShardedMap())
 
 
 def test_misuse() -> None:

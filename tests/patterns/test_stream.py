@@ -8,12 +8,13 @@ import itertools
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import penstock
-from penstock import Channel, DeadlineExceeded, Stream, fail_after
+from penstock import Cancelled, Channel, DeadlineExceeded, Group, Stream, cancel_scope, fail_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -213,6 +214,57 @@ def test_a_branch_that_is_not_read_holds_nobody_back(colour: str) -> None:
     assert collected(make, colour) == list(range(20))
 
 
+def test_the_first_reader_of_a_tee_may_end_first() -> None:
+    """What moves the items belongs to nobody's context but that in which `tee` was called."""
+    expected = [str(value) for value in range(100)]
+    left, right = Stream(range(100)).map(str, limit=2).tee()
+    with Group() as group:
+        reading = group.go(lambda: iter(right)).result()
+        rest = group.go(lambda: list(reading))
+        assert left.collect() == expected
+        assert rest.result() == expected
+
+    async def body() -> None:
+        left, right = Stream(numbers(100)).map(str, limit=2).tee()
+
+        async def begin() -> Any:
+            return aiter(right)
+
+        async def read(stream: Any) -> list[str]:
+            return [item async for item in stream]
+
+        async with Group() as group:
+            reading = await group.go(begin).aresult()
+            rest = group.go(read, reading)
+            assert await read(left) == expected
+            assert await rest.aresult() == expected
+
+    asyncio.run(body())
+
+
+@both
+def test_a_branch_that_is_interrupted_holds_nobody_back(colour: str) -> None:
+    """Closing it is enough, whoever still refers to it."""
+    left, right = Stream(itertools.count()).tee()
+    if colour == "threads":
+        reading: Any = iter(left)
+        with pytest.raises(DeadlineExceeded), fail_after(0.05):
+            for item in reading:
+                assert item == 0  # The other does not read.
+        assert right.take(3).collect() == [0, 1, 2]
+        return
+
+    async def body() -> None:
+        reading = aiter(left)
+        with pytest.raises(DeadlineExceeded):
+            async with fail_after(0.05):
+                async for item in reading:
+                    assert item == 0
+        assert await right.take(3).acollect() == [0, 1, 2]
+
+    asyncio.run(body())
+
+
 def test_branches_in_asyncio() -> None:
     async def body() -> None:
         left, right = Stream(numbers(200)).tee()
@@ -271,6 +323,94 @@ def at_work(frame: Any) -> bool:
     return False
 
 
+def test_a_source_that_does_not_react_is_left_behind() -> None:
+    """Closing waits for it, not for long, and then ends the other stages all the same."""
+    release = threading.Event()
+    closed = []
+
+    def stuck() -> Iterator[int]:
+        yield 1
+        release.wait(30)
+        yield 2
+
+    def tidy(value: int) -> Iterator[int]:
+        try:
+            yield value
+            yield value
+        finally:
+            closed.append(value)
+
+    stream = Stream(stuck()).flat_map(lambda value: [value]).map(str, limit=2).map(int).flat_map(tidy)
+    reading: Any = iter(stream)
+    assert next(reading) == 1
+    until(lambda: any(at_work(frame) for frame in sys._current_frames().values()))
+    time.sleep(0.05)
+    reading.close()
+    assert closed == [1]
+    release.set()
+    until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+
+
+def test_all_stages_are_closed_although_one_fails_to() -> None:
+    closed = []
+
+    def untidy(value: int) -> Iterator[int]:
+        try:
+            yield value
+            yield value
+        finally:
+            closed.append(value)
+            raise LookupError(value)
+
+    def one(value: int) -> Iterator[int]:
+        try:
+            yield value
+            yield value
+        finally:
+            closed.append(-value)
+
+    reading: Any = iter(Stream([1]).flat_map(one).flat_map(untidy))
+    assert next(reading) == 1
+    with pytest.raises(LookupError):
+        reading.close()
+    assert closed == [1, -1]
+
+
+@both
+@pytest.mark.parametrize("error", [StopIteration, Cancelled, KeyboardInterrupt])
+def test_no_error_looks_like_the_end(colour: str, error: type[BaseException]) -> None:
+    def fail(value: int) -> int:
+        if value == 3:
+            raise error("three")
+        return value
+
+    def items() -> Iterator[int]:
+        yield from map(fail, range(5))  # A generator: StopIteration is a RuntimeError here already.
+
+    if error is KeyboardInterrupt and colour == "tasks":
+        return  # asyncio's loop ends by it.
+    expected = RuntimeError if error is StopIteration else error
+    for make in (
+        lambda: Stream(range(5)).map(fail),
+        lambda: Stream(range(5)).map(fail, limit=3),
+        lambda: Stream(range(5)).filter(fail),
+        lambda: Stream(range(5)).flat_map(lambda value: [fail(value)]),
+        *(
+            ()
+            if error is StopIteration
+            else (
+                lambda: Stream(items()).merge([1, 2]),
+                lambda: Stream([1, 2]).merge(items()),
+                lambda: Stream(items()).batch(2, within=5),
+                lambda: Stream(items()).tee(1)[0],
+                lambda: Stream(items()).map(str, limit=2),
+            )
+        ),
+    ):
+        with pytest.raises(expected):
+            collected(lambda _, make=make: make(), colour)
+
+
 def test_the_context_ends_it() -> None:
     silent: Channel[int] = Channel()
     with pytest.raises(DeadlineExceeded), fail_after(0.03):
@@ -309,6 +449,144 @@ def test_for_each() -> None:
 
     asyncio.run(body())
     assert len(seen) == 100
+
+
+@both
+@pytest.mark.parametrize(
+    "stages",
+    [
+        lambda stream: stream.map(str, limit=2),
+        lambda stream: stream.merge([1]),
+        lambda stream: stream.batch(2, within=9),
+        lambda stream: stream.map(str, limit=2).merge([1]).batch(3),
+        lambda stream: stream.tee(1)[0],
+    ],
+)
+def test_a_stream_that_is_cut_short_does_not_look_complete(colour: str, stages: Any) -> None:
+    """Begun in a context that ends, read in one that goes on (X1)."""
+    if colour == "threads":
+        with cancel_scope():
+            reading: Any = iter(stages(Stream(range(100_000))))
+            next(reading)
+        with pytest.raises(Cancelled):
+            list(reading)
+        return
+
+    async def body() -> None:
+        async with cancel_scope():
+            reading = aiter(stages(Stream(numbers(100_000))))
+            await anext(reading)
+        with pytest.raises(Cancelled):
+            async for _ in reading:
+                pass
+
+    asyncio.run(body())
+
+
+def test_for_each_that_fails_has_stopped_everything() -> None:
+    """The stages before are waited for, too, not only those that call the function."""
+    at_work: list[int] = []
+
+    def slow(value: int) -> int:
+        at_work.append(value)
+        try:
+            penstock.sleep(20 if value else 0.001)
+        finally:
+            time.sleep(0.1)
+            at_work.remove(value)
+        return value
+
+    async def aslow(value: int) -> int:
+        at_work.append(value)
+        try:
+            await asyncio.sleep(20 if value else 0.001)
+        finally:
+            at_work.remove(value)
+        return value
+
+    def fail(_value: int) -> None:
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        Stream(range(10)).map(slow, limit=3).map(str).for_each(fail, limit=2)  # type: ignore[arg-type]
+    assert at_work == []
+
+    async def body() -> None:
+        with pytest.raises(ValueError, match="first"):
+            await Stream(range(10)).map(aslow, limit=3).afor_each(fail, limit=2)
+        assert at_work == []
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(body())
+
+
+def test_a_branch_that_stands_still_bounds_the_others() -> None:
+    """Memory: a `tee` holds one item for each branch, and takes the next when all have it."""
+    taken = []
+
+    def source() -> Iterator[int]:
+        for value in itertools.count():
+            taken.append(value)
+            yield value
+
+    left, right = (iter(branch) for branch in Stream(source()).tee())
+    assert next(left) == 0
+    more = threading.Thread(target=lambda: next(left))
+    more.start()
+    more.join(0.1)
+    assert more.is_alive()
+    assert taken == [0]
+    assert [next(right), next(right)] == [0, 1]
+    more.join(20)
+    assert len(taken) <= 3
+    left.close()  # type: ignore[attr-defined]
+    right.close()  # type: ignore[attr-defined]
+    until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+
+
+@both
+def test_throttle_bounds_every_window(colour: str) -> None:
+    times: list[float] = []
+
+    def see(value: int) -> int:
+        times.append(time.monotonic())
+        return value
+
+    collected(lambda source: Stream(source(30)).throttle(10, per=0.05).map(see), colour)
+    assert all(later - earlier >= 0.0499 for earlier, later in zip(times, times[10:], strict=False))
+
+
+@both
+def test_a_stage_on_an_executor(colour: str) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        for limit in (1, 3):
+            got = collected(lambda source, limit=limit: Stream(source(50)).map(str, limit, on=executor), colour)
+            assert got == [str(value) for value in range(50)]
+
+
+def test_in_an_event_loop_it_says_what_to_use() -> None:
+    """What need not wait just runs; what would have to is refused before anything is taken from the source (C3, C4)."""
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for value in range(3):
+            taken.append(value)
+            yield value
+
+    async def body() -> None:
+        assert Stream([1, 2, 3]).map(str).filter(int).batch(2).collect() == [["1", "2"], ["3"]]
+        for make in (
+            lambda: Stream(source()).map(str, limit=2),
+            lambda: Stream(source()).merge([1]),
+            lambda: Stream(source()).batch(2, within=1),
+            lambda: Stream(source()).tee(1)[0],
+        ):
+            with pytest.raises(RuntimeError, match="would block the event loop; use 'async for"):
+                make().collect()
+        await asyncio.sleep(0.02)
+        assert taken == []
+
+    asyncio.run(body())
 
 
 def test_a_stream_is_read_once() -> None:

@@ -242,7 +242,7 @@ def locks() -> None:
     waiting.add(2)
     waiting.done()
     waiting.wait(timeout=1)
-    waiting.go(length, "four")
+    assert_type(waiting.go(length, "four"), Task[int])
 
 
 async def locks_async() -> None:

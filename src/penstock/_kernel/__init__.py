@@ -9,6 +9,8 @@
     threads, loops        how a thread and an asyncio task sleep and are woken; the pool of threads
     channel, selecting    channels and select
     latch, locks          what is waited for once; mutexes, semaphores and conditions
+    simulation            other worlds behind the seam: simulated time, schedules under control
+    inspection            what is parked, as seen from outside
 
 Each module is one Python source. Where it has been compiled, its types are in the .pxd file beside it. With
 PENSTOCK_INTERPRETED=1 in the environment, the sources are used even where compiled modules lie beside them; so they are

@@ -5,7 +5,7 @@ from penstock._kernel.native cimport Lock, lock_drop, lock_take
 from penstock._kernel.operations cimport deadline_after, park
 from penstock._kernel.scopes cimport check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam
-from penstock._kernel.timers cimport TIMERS, Timer, TimerService, number
+from penstock._kernel.timers cimport Timer, number
 from penstock._kernel.waiters cimport Node, Source, Waiter, wake_all
 
 cdef class Alarm(Timer):
@@ -13,12 +13,14 @@ cdef class Alarm(Timer):
     cdef double _period
     cdef double _due
     cdef bint _armed
-    @cython.locals(channel=ChannelCore, now=double, again=double, waiter=Waiter)
+    @cython.locals(channel=ChannelCore, now=double, waiter=Waiter)
     cdef void expire(self) except *
     @cython.locals(pending=bint, channel=ChannelCore)
     cpdef bint stop(self) except -1
     @cython.locals(pending=bint, due=double, channel=ChannelCore)
     cpdef bint start(self, double seconds, double period) except -1
+    @cython.locals(told=bint, done=bint, armed=bint, due=double)
+    cdef void _tell(self, ChannelCore channel) except *
 
 cdef bint drained(ChannelCore channel)
 @cython.locals(waiter=Waiter, deadline=double)

@@ -3,7 +3,9 @@
 Invariants
   A1. An alarm's state is guarded by its channel's lock, under which it also sends. Once `stop` or `start` has returned,
       no value of before can be received (as Go's timers since 1.23): both take out what the channel holds.
-  A2. An alarm refers to its channel weakly: where nobody could receive, there is no alarm.
+  A2. What the timer service knows of an alarm is its state: whoever changes the state tells the service after the lock
+      has been released, and again if it was changed meanwhile.
+  A3. An alarm refers to its channel weakly: where nobody could receive, there is no alarm.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if not cython.compiled:
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import check_ambient
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.timers import TIMERS, Timer, number
+    from penstock._kernel.timers import Timer, number
     from penstock._kernel.waiters import wake_all
 
 
@@ -39,7 +41,7 @@ class Alarm(Timer):
         self._channel: Any = weakref.ref(channel, self._forgotten)
 
     def _forgotten(self, reference: Any) -> None:
-        TIMERS.remove(self)
+        SEAM.runtime.disarm(self)
 
     def expire(self) -> None:
         channel = self._channel()
@@ -47,14 +49,12 @@ class Alarm(Timer):
             return
         now = SEAM.runtime.monotonic()
         value = now
-        again = 0.0
         waiter = None
         lock_take(channel._lock)
         try:
             if self._armed and now >= self._due:
                 if self._period > 0.0:
                     self._due += self._period * (1.0 + (now - self._due) // self._period)
-                    again = self._due
                 else:
                     self._armed = False
                 channel.send_locked(value, None)
@@ -63,8 +63,7 @@ class Alarm(Timer):
             lock_drop(channel._lock)
         if waiter is not None:
             wake_all(waiter)
-        if again > 0.0:
-            TIMERS.add(self, again)
+        self._tell(channel)
 
     def start(self, seconds: float, period: float) -> bool:
         """Send in `seconds`, and every `period` seconds after that if it is positive. As `stop`, tells what was."""
@@ -80,7 +79,7 @@ class Alarm(Timer):
             self._period = period
         finally:
             lock_drop(channel._lock)
-        TIMERS.add(self, due)
+        self._tell(channel)
         return pending
 
     def stop(self) -> bool:
@@ -94,8 +93,27 @@ class Alarm(Timer):
             self._armed = False
         finally:
             lock_drop(channel._lock)
-        TIMERS.remove(self)
+        self._tell(channel)
         return pending
+
+    def _tell(self, channel: ChannelCore) -> None:
+        """Tell the timer service when this alarm is due, if ever (A2)."""
+        told = False
+        armed = False
+        due = 0.0
+        while True:
+            lock_take(channel._lock)
+            done = told and self._armed == armed and (not armed or self._due == due)
+            armed = self._armed
+            due = self._due
+            lock_drop(channel._lock)
+            if done:
+                return
+            if armed:
+                SEAM.runtime.arm(self, due)
+            else:
+                SEAM.runtime.disarm(self)
+            told = True
 
 
 def drained(channel: ChannelCore) -> bool:
@@ -113,6 +131,7 @@ def sleep(seconds: float) -> None:
     check_ambient()
     deadline = deadline_after(number(seconds, "the time to sleep", "a number of seconds"))
     if deadline == 0.0:
+        SEAM.runtime.give_way()
         return
     waiter = SEAM.runtime.thread_waiter("sleep", "asleep")
     try:

@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Lock, ambient_bind, ambient_get, disown, lock_drop, lock_take, ring_put, ring_take, shared,
+    Items, Lock, ambient_bind, ambient_get, disown, items_of, lock_drop, lock_take, moved, ring_put, ring_take, shared,
 )
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
@@ -21,13 +21,15 @@ cdef enum:
     SHUT = 2
 
 cdef class ChannelCore(Source):
+    # What `offered` and `poll` use comes first, beside the lock; see pk_gap.
+    cdef Py_ssize_t _count
+    cdef Py_ssize_t _head
+    cdef Py_ssize_t _size
+    cdef Items _items
     cdef Queue _receivers
     cdef Queue _senders
-    cdef list _ring
     cdef list _returned
-    cdef Py_ssize_t _head
-    cdef Py_ssize_t _count
-    cdef Py_ssize_t _size
+    cdef list _ring
     cdef Py_ssize_t _capacity
     cdef long long _ticket
     cdef long long _accepted
@@ -48,6 +50,7 @@ cdef class ChannelCore(Source):
     cdef object receive(self, Node receiver)
     @cython.locals(waiter=Waiter, outcome=int)
     cdef int send_value(self, object value, Node sender) except -1
+    @cython.locals(at=Py_ssize_t)
     cdef object _take(self)
     @cython.locals(at=Py_ssize_t)
     cdef void _place(self, object slot) noexcept

@@ -5,7 +5,7 @@ The public class is `penstock.Channel`, which adds the asyncio colour.
 Invariants (guarded by the channel's lock)
   K1. `_ring` holds the values accepted and not yet received: `_count` of them from `_head` on, at most `_capacity`. A
       slot whose sender was parked and has not run on yet holds that sender's Node in place of its value, so that the
-      sender can still take the value back.
+      sender can still take the value back. `_items` is where the list keeps its items.
   K2. `_returned` holds the nodes whose value was handed to a receiver that then gave up, ordered by `node.amount`, the
       ticket of the first hand-over. They come before everything in `_ring`.
   K3. A receiver is parked only while there is nothing to receive: no value, no parked sender, not closed.
@@ -29,8 +29,10 @@ if not cython.compiled:
         ambient_bind,
         ambient_get,
         disown,
+        items_of,
         lock_drop,
         lock_take,
+        moved,
         ring_put,
         ring_take,
         shared,
@@ -62,6 +64,7 @@ class ChannelCore(Source):
         "_count",
         "_error",
         "_head",
+        "_items",
         "_name",
         "_receivers",
         "_returned",
@@ -85,6 +88,7 @@ class ChannelCore(Source):
         self._capacity = min(capacity, (1 << 62))
         self._size = min(capacity, 8)
         self._ring: list[Any] = [None] * self._size
+        self._items = items_of(self._ring)
         self._receivers = Queue()
         self._senders = Queue()
         self._name = name
@@ -188,12 +192,10 @@ class ChannelCore(Source):
     @cython.final
     def _take(self) -> Any:
         """The first slot; there is one."""
-        slot = ring_take(self._ring, self._head)
-        self._head += 1
-        if self._head == self._size:
-            self._head = 0
+        at = self._head
+        self._head = at + 1 if at + 1 < self._size else 0
         self._count -= 1
-        return slot
+        return ring_take(self._items, at)
 
     @cython.final
     def _place(self, slot: Any) -> None:
@@ -201,7 +203,7 @@ class ChannelCore(Source):
         at = self._head + self._count
         if at >= self._size:
             at -= self._size
-        ring_put(self._ring, at, slot)
+        ring_put(self._items, at, slot)
         self._count += 1
 
     @cython.final
@@ -219,12 +221,13 @@ class ChannelCore(Source):
         room = min(size, self._capacity - size)
         for _ in range(room):
             self._ring.append(None)
+        self._items = items_of(self._ring)
         self._size = size + room
         for at in range(min(self._head, room)):
-            ring_put(self._ring, size + at, ring_take(self._ring, at))
+            ring_put(self._items, size + at, ring_take(self._items, at))
         if room < self._head:
             for at in range(room, self._head):
-                ring_put(self._ring, at - room, ring_take(self._ring, at))
+                ring_put(self._items, at - room, ring_take(self._items, at))
         return True
 
     # One operation of this channel alone
@@ -308,10 +311,10 @@ class ChannelCore(Source):
                 at = (self._head + offset) % size
                 if found:
                     to = at - 1 if at > 0 else size - 1
-                    ring_put(self._ring, to, ring_take(self._ring, at))
+                    ring_put(self._items, to, ring_take(self._items, at))
                 elif self._ring[at] is node:
                     found = True
-                    ring_take(self._ring, at)
+                    ring_take(self._items, at)
             if found:
                 self._count -= 1
                 self._accepted -= 1
@@ -341,7 +344,7 @@ class ChannelCore(Source):
                 value = self._take()
                 lock_drop(self._lock)
                 if type(value) is not Node:
-                    return value
+                    return moved(value)
                 node = value
                 return node.value
             lock_drop(self._lock)
@@ -358,7 +361,7 @@ class ChannelCore(Source):
             value = self._park_receive(timeout, "Channel.recv")
         if value is CLOSED:
             raise self.closed_error()
-        return value
+        return moved(value)
 
     def recv_ok(self, timeout: float | None = None) -> tuple[Any, bool]:
         """As `recv`, in Go's comma-ok form: `(value, True)`, or `(None, False)` once closed and drained."""
@@ -379,7 +382,7 @@ class ChannelCore(Source):
             raise WouldBlock("nothing to receive: the channel is empty")
         if value is CLOSED:
             raise self.closed_error()
-        return value
+        return moved(value)
 
     @cython.final
     def _park_receive(self, timeout: float | None, operation: str) -> Any:
@@ -428,7 +431,7 @@ class ChannelCore(Source):
             if self._error is not None:
                 raise self.closed_error()
             raise StopIteration
-        return value
+        return moved(value)
 
     # Sending
 

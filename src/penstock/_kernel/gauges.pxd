@@ -24,6 +24,8 @@ cdef class GaugeCore(Gate):
     cpdef bint admit_now(self)
     @cython.locals(turned_out=Node, outcome=int, queued=Py_ssize_t)
     cdef int _join(self, Node node) except -2
+    @cython.locals(refuses=bint)
+    cdef bint _refuses(self, int priority)
     @cython.locals(node=Node)
     cdef Node _last_below(self, int priority)
     @cython.locals(later=Node)

@@ -53,7 +53,7 @@ class GaugeCore(Gate):
     def _admits(self, kind: int, amount: int) -> bool:
         return self._in_flight < self._limit
 
-    def _admit(self, kind: int, amount: int) -> None:
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
         self._in_flight += 1
         self._admitted += 1
 
@@ -119,6 +119,17 @@ class GaugeCore(Gate):
             wake_all(turned_out.waiter)
         return outcome
 
+    def _refuses(self, priority: int) -> bool:
+        """Would `_join` refuse one of that priority?"""
+        lock_take(self._lock)
+        refuses = (
+            (self._in_flight >= self._limit or self._queue.next_waiting() is not None)
+            and self._queue.count() >= self._queue_size
+            and self._last_below(priority) is None
+        )
+        lock_drop(self._lock)
+        return refuses
+
     def _last_below(self, priority: int) -> Node | None:
         """The last in the queue, if its priority is lower."""
         node = self._queue.last
@@ -140,6 +151,8 @@ class GaugeCore(Gate):
         """ADMITTED; FULL if there is no room, or if one of higher priority took it. Parks in the queue."""
         check_ambient()
         deadline = deadline_after(timeout)
+        if self._refuses(priority):
+            return FULL  # Nothing to wait for: a thread that runs an event loop may be told, too.
         waiter = SEAM.runtime.thread_waiter("PressureGauge.acquire", "PressureGauge.aacquire")
         node = new_node(waiter, self, priority, None)
         outcome = self._join(node)

@@ -116,14 +116,23 @@ def disown(value: object) -> None:
     """`value` exists to change threads."""
 
 
-def ring_take(ring: list[Any], at: int) -> Any:
-    value = ring[at]
-    ring[at] = None
+def items_of(ring: list[Any]) -> list[Any]:
+    return ring
+
+
+def ring_take(items: list[Any], at: int) -> Any:
+    value = items[at]
+    items[at] = None
     return value
 
 
-def ring_put(ring: list[Any], at: int, value: Any) -> None:
-    ring[at] = value
+def ring_put(items: list[Any], at: int, value: Any) -> None:
+    items[at] = value
+
+
+def moved(value: Any) -> Any:
+    """What a local variable holds that is not used any more."""
+    return value
 
 
 def shard_number(key: Any, shards: int) -> int:

@@ -12,7 +12,7 @@ cdef class Countdown(Source):
     cdef object _done
     cpdef Py_ssize_t count(self)
     @cython.locals(first=Waiter, last=Waiter, node=Node, count=Py_ssize_t)
-    cpdef add(self, Py_ssize_t n=*)
+    cpdef Py_ssize_t add(self, Py_ssize_t n=*) except -1
     cpdef bint join(self)
     cdef bint _ready_or_queued(self, Node node)
     @cython.locals(waiter=Waiter, node=Node)

@@ -41,8 +41,11 @@ class Countdown(Source):
         lock_drop(self._lock)
         return count
 
-    def add(self, n: int = 1) -> Any:
-        """Change the count by `n`, which may be negative. ValueError, and no change, if it would become negative."""
+    def add(self, n: int = 1) -> int:
+        """Change the count by `n`, which may be negative; gives what it is then.
+
+        ValueError, and no change, if it would become negative.
+        """
         first: Waiter | None = None
         last: Waiter | None = None
         done = None
@@ -66,7 +69,7 @@ class Countdown(Source):
             done.close()
         if first is not None:
             wake_all(first)
-        return None
+        return count
 
     def join(self) -> bool:
         """Count one more, unless the count is zero."""

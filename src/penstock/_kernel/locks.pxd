@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.native cimport Lock, ambient_bind, ambient_get, lock_drop, lock_take
+from penstock._kernel.native cimport Lock, ambient_bind, ambient_get, lock_drop, lock_take, thread_ident
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
 from penstock._kernel.scopes cimport AMBIENT, Scope, check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam
@@ -15,7 +15,7 @@ cdef enum:
 cdef class Gate(Source):
     cdef Queue _queue
     cdef bint _admits(self, int kind, Py_ssize_t amount) noexcept
-    cdef void _admit(self, int kind, Py_ssize_t amount) noexcept
+    cdef void _admit(self, int kind, Py_ssize_t amount, unsigned long ident) noexcept
     cdef void _readmit(self, int kind, Py_ssize_t amount) noexcept
     @cython.locals(node=Node, first=Waiter, last=Waiter)
     cdef Waiter _settle(self)
@@ -32,6 +32,7 @@ cdef class Gate(Source):
 cdef class SemaphoreCore(Gate):
     cdef Py_ssize_t _size
     cdef Py_ssize_t _free
+    @cython.locals(amount=Py_ssize_t)
     cdef Py_ssize_t amount(self, object n) except -1
     @cython.locals(chain=Waiter, held=Py_ssize_t)
     cdef bint give(self, Py_ssize_t amount) except -1
@@ -43,6 +44,7 @@ cdef class SemaphoreCore(Gate):
 
 cdef class RWMutexCore(Gate):
     cdef Py_ssize_t _readers
+    cdef unsigned long _holder
     cdef bint _writing
     cpdef bint take_now(self, int kind) except -1
     cpdef bint try_take(self, int kind)
@@ -53,6 +55,7 @@ cdef class RWMutexCore(Gate):
 
 cdef class MutexCore(Source):
     cdef bint _locked
+    cdef unsigned long _holder
     cdef bint _waking
     cdef Queue _queue
     @cython.locals(taken=bint)

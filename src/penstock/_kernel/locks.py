@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take
+    from penstock._kernel.interpreted import ambient_bind, ambient_get, lock_drop, lock_take, thread_ident
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
     from penstock._kernel.scopes import AMBIENT
@@ -46,8 +46,8 @@ class Gate(Source):
         """Under the lock: does such a one fit now?"""
         raise NotImplementedError
 
-    def _admit(self, kind: int, amount: int) -> None:
-        """Under the lock: let one in."""
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
+        """Under the lock: let one in, on behalf of that thread."""
         raise NotImplementedError
 
     def _readmit(self, kind: int, amount: int) -> None:
@@ -63,7 +63,7 @@ class Gate(Source):
                 return first
             self._queue.remove(node)
             if node.fire():
-                self._admit(node.kind, node.amount)
+                self._admit(node.kind, node.amount, node.waiter._ident)
                 first = chained(first, last, node.waiter)
                 last = node.waiter
 
@@ -87,7 +87,7 @@ class Gate(Source):
         lock_take(self._lock)
         try:
             if (self._queue.first is None or self._queue.next_waiting() is None) and self._admits(kind, amount):
-                self._admit(kind, amount)
+                self._admit(kind, amount, thread_ident())
                 entered = True
         finally:
             lock_drop(self._lock)
@@ -106,7 +106,7 @@ class Gate(Source):
         lock_take(self._lock)
         try:
             if self._queue.next_waiting() is None and self._admits(node.kind, node.amount):
-                self._admit(node.kind, node.amount)
+                self._admit(node.kind, node.amount, node.waiter._ident)
                 entered = True
             else:
                 self._queue.append(node)
@@ -164,13 +164,12 @@ class SemaphoreCore(Gate):
             raise TypeError(f"a semaphore's size must be an integer, not {n!r}")
         if n < 0:
             raise ValueError(f"a semaphore's size must be 0 or more, not {n}")
-        self._size = n
-        self._free = n
+        self._size = self._free = min(n, (1 << 62))
 
     def _admits(self, kind: int, amount: int) -> bool:
         return self._free >= amount
 
-    def _admit(self, kind: int, amount: int) -> None:
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
         self._free -= amount
 
     def _readmit(self, kind: int, amount: int) -> None:
@@ -180,9 +179,13 @@ class SemaphoreCore(Gate):
     def amount(self, n: int) -> int:
         if type(n) is not int:
             raise TypeError(f"a semaphore is acquired and released by integers, not {n!r}")
-        if n < 0:
+        try:
+            amount = n
+        except OverflowError:  # Compiled, where it is no C integer: as impossible as any.
+            amount = -1 if n < 0 else (1 << 62) + 1
+        if amount < 0:
             raise ValueError(f"a semaphore is acquired and released by 0 or more, not {n}")
-        return n
+        return amount
 
     def possible(self, n: int) -> int:
         if n > self._size:
@@ -289,17 +292,19 @@ class SemaphoreCore(Gate):
 class RWMutexCore(Gate):
     """A read/write mutex, without its asyncio colour."""
 
-    __slots__ = ("_readers", "_writing")
+    __slots__ = ("_holder", "_readers", "_writing")
 
     def __init__(self) -> None:
         Gate.__init__(self)
+        self._holder = 0  # The thread that was admitted last, for reports.
         self._readers = 0
         self._writing = False
 
     def _admits(self, kind: int, amount: int) -> bool:
         return not self._writing and (kind == READ or self._readers == 0)
 
-    def _admit(self, kind: int, amount: int) -> None:
+    def _admit(self, kind: int, amount: int, ident: int) -> None:
+        self._holder = ident
         if kind == READ:
             self._readers += 1
         else:
@@ -357,10 +362,11 @@ class RWMutexCore(Gate):
 class MutexCore(Source):
     """A mutual exclusion lock, without its asyncio colour."""
 
-    __slots__ = ("_locked", "_queue", "_waking")
+    __slots__ = ("_holder", "_locked", "_queue", "_waking")
 
     def __init__(self) -> None:
         Source.__init__(self)
+        self._holder = 0  # The thread that locked it last, for reports.
         self._locked = False
         self._waking = False
         self._queue = Queue()
@@ -375,6 +381,7 @@ class MutexCore(Source):
         lock_take(self._lock)
         if not self._locked:
             self._locked = taken = True
+            self._holder = thread_ident()
         lock_drop(self._lock)
         return taken
 
@@ -433,6 +440,7 @@ class MutexCore(Source):
                 if node.fire():
                     node.ok = True
                     self._locked = True
+                    self._holder = node.waiter._ident
                     return node.waiter
             else:
                 self._locked = False
@@ -466,6 +474,7 @@ class MutexCore(Source):
                 self._waking = False
             if not self._locked:
                 self._locked = entered = True
+                self._holder = node.waiter._ident
             elif again:
                 self._queue.prepend(node)
             else:
@@ -574,7 +583,7 @@ class ConditionCore(Source):
             raise TypeError(f"a condition notifies an integer number of tasks, not {n!r}")
         if n < 0:
             raise ValueError(f"a condition notifies 0 tasks or more, not {n}")
-        self.notify_some(n)
+        self.notify_some(min(n, (1 << 62)))
 
     def notify_all(self) -> None:
         """Let all waiting tasks go on. The lock need not be held."""

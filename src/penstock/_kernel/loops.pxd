@@ -1,9 +1,8 @@
 cimport cython
 from penstock._kernel.native cimport Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
-from penstock._kernel.operations cimport Expiry, deadline_after, expire_at, settle, watch_ambient, FOREVER
+from penstock._kernel.operations cimport Expiry, deadline_after, expire_at, note, settle, watch_ambient, FOREVER
 from penstock._kernel.scopes cimport Scope
-from penstock._kernel.seam cimport Interruption
-from penstock._kernel.timers cimport TIMERS, TimerService
+from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
 from penstock._kernel.waiters cimport Node, Source, Waiter
 
 cdef object get_running_loop
@@ -49,11 +48,10 @@ cdef class TaskWaiter(Waiter):
     cdef object _loop
     cdef Node _scope_node
     cdef Expiry _expiry
-    cdef str _operation
     cdef void prepare(self, double deadline, str operation, bint shielded) except *
     cpdef _woken(self)
     cpdef Node settled(self)
-    cdef void _disarm(self) noexcept
+    cdef void _disarm(self) except *
 
 @cython.locals(waiter=TaskWaiter)
 cdef TaskWaiter new_task_waiter()

@@ -5,9 +5,10 @@ into a batch on its way into the loop (through its Port), and only the first of 
 
 Invariants
   L1. A future is touched by the thread that runs its loop alone.
-  L2. A batch that is not empty has `_drain` scheduled, or its loop is closed. A port refers to its batch weakly, so
-      that a loop that is dropped with wake-ups in it is garbage, and its tasks' coroutines give back what they hold.
-  L3. Who finds a loop closed gives back what was handed to its tasks (`Waiter.retract`): they will not run again.
+  L2. A batch that is not empty has `_drain` scheduled, or its loop is closed. A port refers to its batch weakly: a loop
+      that is closed, or dropped, with wake-ups in it drops the batch.
+  L3. Who finds a loop closed, and a batch that is dropped, gives back what was handed to the loop's tasks
+      (`Waiter.retract`): they will not run again.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ except ModuleNotFoundError:
 
 if not cython.compiled:
     from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
-    from penstock._kernel.operations import FOREVER, Expiry, expire_at, settle, watch_ambient
-    from penstock._kernel.seam import Interruption
-    from penstock._kernel.timers import TIMERS
+    from penstock._kernel.operations import FOREVER, Expiry, expire_at, note, settle, watch_ambient
+    from penstock._kernel.seam import SEAM, Interruption
     from penstock._kernel.waiters import Node, Waiter
 
 if TYPE_CHECKING:
@@ -88,12 +88,17 @@ def refuse_in_loop(operation: str, instead: str) -> None:
 
 
 class Batch:
-    """Wake-ups on their way into a loop, which owns them: what it never runs is garbage with it."""
+    """Wake-ups on their way into a loop, which owns them: when it is closed before it runs them, it drops them."""
 
     __slots__ = ("__weakref__", "items")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
+
+    def __del__(self) -> None:
+        if self.items and not sys.is_finalizing():
+            for item in self.items:
+                item._stranded()
 
 
 class Port:
@@ -180,18 +185,17 @@ class TaskWaiter(Waiter):
     `settled` gives the node that fired or raises what ended the wait.
     """
 
-    __slots__ = ("_expiry", "_loop", "_operation", "_scope_node", "future")
+    __slots__ = ("_expiry", "_loop", "_scope_node", "future")
 
     def __init__(self) -> None:
         Waiter.__init__(self)
         self._scope_node: Node | None = None
         self._expiry: Expiry | None = None
-        self._operation = ""
         self.future: Any = None
 
     def prepare(self, deadline: float, operation: str, shielded: bool) -> None:
         """Watch the clock, and the ambient scope unless shielded. The nodes are queued; `future` is awaited next."""
-        self._operation = operation
+        note(self, deadline, operation)
         if not shielded:
             self._scope_node = watch_ambient(self)
         if deadline < FOREVER:
@@ -210,7 +214,7 @@ class TaskWaiter(Waiter):
 
     def _disarm(self) -> None:
         if self._expiry is not None:
-            TIMERS.remove(self._expiry)
+            SEAM.runtime.disarm(self._expiry)
             self._expiry = None
 
     def wake(self) -> bool:

@@ -56,23 +56,29 @@ static inline int pk_cas(volatile int *at, int from, int to) {
 #ifdef Py_GIL_DISABLED
 #define PK_LOCKS 1
 typedef PyMutex pk_lock;
-/* Locked regions take less than the yield of the processor that PyMutex begins with, so look again a few times first. */
-#define PK_LOCK_TRIES 64
+/* Locked regions take less than the yield of the processor that PyMutex begins with, so try again a few times first. In
+   growing intervals, since each try takes the lock, and what lies beside it, away from the processor that works on it. */
+#define PK_LOCK_TRIES 3
+#define PK_LOCK_PAUSES 16
 static inline void pk_lock_take(pk_lock *lock) {
+    int pauses = PK_LOCK_PAUSES;
     for (int tries = 0; tries < PK_LOCK_TRIES; tries++) {
         uint8_t unlocked = 0;
-        if (_Py_atomic_load_uint8_relaxed(&lock->_bits) == 0 &&
-            _Py_atomic_compare_exchange_uint8(&lock->_bits, &unlocked, 1))
-            return;
-        pk_pause();
+        if (_Py_atomic_compare_exchange_uint8(&lock->_bits, &unlocked, 1)) return;
+        for (int i = 0; i < pauses; i++) pk_pause();
+        pauses *= 2;
     }
     PyMutex_Lock(lock);
 }
+/* What lies between an object's head and its lock, so that the lock and the 56 bytes behind it move from one processor to
+   another at once, and without the head. Objects of 128 or 192 bytes stand at the boundaries that this takes. */
+typedef char pk_gap[64 - (sizeof(PyObject) + 2 * sizeof(void *)) % 64];
 #define lock_take(l) pk_lock_take(&(l))
 #define lock_drop(l) PyMutex_Unlock(&(l))
 #else
 #define PK_LOCKS 0
 typedef char pk_lock;
+typedef char pk_gap;
 #define lock_take(l) ((void)0)
 #define lock_drop(l) ((void)0)
 #endif
@@ -131,23 +137,34 @@ static inline void pk_disown(PyObject *object) {
 #define pk_disown(object) ((void)(object))
 #endif
 
+/* The items of a list, which moves them when it grows. To count references to the list itself, at each of its uses, would
+   have the threads that share it take turns at its count. */
+typedef PyObject **pk_items;
+#define items_of(list) (((PyListObject *)(list))->ob_item)
+
 /* Values are moved into ring slots and out of them. An empty slot is None, which has no reference count from 3.12 on. */
-static inline PyObject *ring_take(PyObject *ring, Py_ssize_t at) {
-    PyObject **slot = ((PyListObject *)ring)->ob_item + at;
-    PyObject *value = *slot;
+static inline PyObject *ring_take(pk_items items, Py_ssize_t at) {
+    PyObject *value = items[at];
 #if PY_VERSION_HEX < 0x030C0000
     Py_INCREF(Py_None);
 #endif
-    *slot = Py_None;
+    items[at] = Py_None;
     return value;
 }
-static inline void ring_put(PyObject *ring, Py_ssize_t at, PyObject *value) {
-    PyObject **slot = ((PyListObject *)ring)->ob_item + at;
+static inline void ring_put(pk_items items, Py_ssize_t at, PyObject *value) {
 #if PY_VERSION_HEX < 0x030C0000
     Py_DECREF(Py_None);
 #endif
-    *slot = pk_shared(value);
+    items[at] = pk_shared(value);
 }
+
+/* The reference that a local variable holds, which is not used any more: nothing is counted. */
+static inline PyObject *pk_moved(PyObject **variable) {
+    PyObject *value = *variable;
+    *variable = NULL;
+    return value;
+}
+#define moved(variable) pk_moved(&(variable))
 
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */
 static inline uint32_t pk_random(void) {

@@ -9,6 +9,8 @@ cdef extern from "native.h" nogil:
 
     ctypedef struct Lock "pk_lock":
         pass
+    ctypedef struct Gap "pk_gap":
+        pass
     void lock_take(Lock) noexcept
     void lock_drop(Lock) noexcept
 
@@ -24,8 +26,11 @@ cdef extern from "native.h":
     object ambient_get()
     object shared "pk_shared"(object)
     void disown "pk_disown"(object) noexcept
-    object ring_take(list, Py_ssize_t)
-    void ring_put(list, Py_ssize_t, object) noexcept
+    ctypedef void *Items "pk_items"
+    Items items_of(list) noexcept
+    object ring_take(Items, Py_ssize_t)
+    void ring_put(Items, Py_ssize_t, object) noexcept
+    object moved(object)
     object new_instance(object)
     Py_ssize_t shard_number(object, Py_ssize_t) except -1
 

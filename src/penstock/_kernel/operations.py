@@ -22,7 +22,7 @@ if not cython.compiled:
     from penstock._kernel.interpreted import EXPIRED, atomic_load
     from penstock._kernel.scopes import ambient
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.timers import TIMERS, Timer, number
+    from penstock._kernel.timers import Timer, number
     from penstock._kernel.waiters import Node, Waiter, new_node
 
 FOREVER = float("inf")
@@ -52,6 +52,13 @@ def deadline_after(timeout: Any) -> float:
     return SEAM.runtime.monotonic() + seconds
 
 
+def note(waiter: Waiter, deadline: float, operation: str) -> None:
+    """For those who ask what is parked: the operation, since when, and until when at the latest."""
+    waiter._operation = operation
+    waiter._deadline = deadline
+    waiter._since = SEAM.runtime.monotonic()
+
+
 def watch_ambient(waiter: Waiter) -> Node | None:
     """Let the ambient scope's ending decide `waiter`; returns the node that would fire."""
     scope = ambient()
@@ -66,7 +73,7 @@ def watch_ambient(waiter: Waiter) -> Node | None:
 def expire_at(waiter: Waiter, deadline: float) -> Expiry:
     """Let the clock decide `waiter` at `deadline`."""
     expiry = Expiry(waiter)
-    TIMERS.add(expiry, deadline)
+    SEAM.runtime.arm(expiry, deadline)
     return expiry
 
 
@@ -77,6 +84,7 @@ def park(waiter: Waiter, deadline: float, operation: str, shielded: bool = False
     handler raises; then the operation has not happened.
     """
     scope_node = None if shielded else watch_ambient(waiter)
+    note(waiter, deadline, operation)
     try:
         waiter.park(deadline)
     except BaseException as error:
@@ -92,8 +100,11 @@ def settle(waiter: Waiter, scope_node: Node | None, operation: str) -> Node | No
         waiter.discard_nodes(None)
         raise TimeoutError(f"{operation} timed out")
     node = waiter.fired()
-    if node is None:  # Retracted on the task's behalf: its loop was closed.
+    if node is None:
         waiter.discard_nodes(None)
+        if waiter._failure is not None:
+            raise waiter._failure
+        # Retracted on the task's behalf: its loop was closed.
         raise RuntimeError(f"{operation} was abandoned, because its event loop was closed")
     waiter.discard_nodes(node)
     node.source.synchronise()

@@ -2,8 +2,8 @@ cimport cython
 from penstock._kernel.native cimport (
     Atomic, Lock, atomic_cas, atomic_load, ambient_bind, ambient_get, lock_drop, lock_take, new_instance,
 )
-from penstock._kernel.seam cimport SEAM, Interruption, Seam
-from penstock._kernel.timers cimport TIMERS, Timer, TimerService, number
+from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
+from penstock._kernel.timers cimport Timer, number
 from penstock._kernel.waiters cimport DONE, Done, Node, Queue, Source, Waiter, chained, wake_all
 
 cdef object AMBIENT

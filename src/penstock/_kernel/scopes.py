@@ -39,7 +39,7 @@ if not cython.compiled:
         new_instance,
     )
     from penstock._kernel.seam import SEAM, Interruption
-    from penstock._kernel.timers import TIMERS, Timer, number
+    from penstock._kernel.timers import Timer, number
     from penstock._kernel.waiters import DONE, Node, Queue, Source, Waiter, chained, wake_all
 
 if TYPE_CHECKING:
@@ -164,9 +164,9 @@ class Scope(Source):
             if deadline <= now:
                 child.end(child, True, cause)
             else:
-                TIMERS.add(timer, deadline)
+                SEAM.runtime.arm(timer, deadline)
                 if atomic_load(child._over):  # Ended from above in this instant.
-                    TIMERS.remove(timer)
+                    SEAM.runtime.disarm(timer)
         return child
 
     @cython.final
@@ -391,7 +391,7 @@ class Scope(Source):
         if self._forebear is not None:
             self._forebear._unlink(self)
         if self._timer is not None:
-            TIMERS.remove(self._timer)
+            SEAM.runtime.disarm(self._timer)
             self._timer = None
         self.on_end()
         if chain is not None:

@@ -13,9 +13,13 @@ cdef class Runtime:
     cdef Waiter task_waiter(self)
     cdef Interruption interruption(self, object scope)
     cdef void start(self, object function) except *
+    cdef void arm(self, object timer, double deadline) except *
+    cdef bint disarm(self, object timer) except -1
+    cdef void give_way(self) except *
     cdef Py_ssize_t choose(self, Py_ssize_t n) noexcept
 
 cdef class Seam:
     cdef public Runtime runtime
+    cdef public object select_watcher
 
 cdef Seam SEAM

@@ -78,6 +78,18 @@ class Runtime:
         """Call `function` in a thread of its own, soon."""
         raise NotImplementedError
 
+    def arm(self, timer: Any, deadline: float) -> None:
+        """Let the `Timer` expire at `deadline`; if it is armed already, at `deadline` instead."""
+        raise NotImplementedError
+
+    def disarm(self, timer: Any) -> bool:
+        """Forget the `Timer`. False if it was not armed."""
+        raise NotImplementedError
+
+    def give_way(self) -> None:
+        """The calling thread sleeps for no time at all: another may go first."""
+        raise NotImplementedError
+
     def choose(self, n: int) -> int:
         """One of range(n), uniformly."""
         raise NotImplementedError
@@ -86,10 +98,12 @@ class Runtime:
 class Seam:
     """Holds the runtime in use."""
 
-    __slots__ = ("runtime",)
+    __slots__ = ("runtime", "select_watcher")
 
     def __init__(self) -> None:
         self.runtime = Runtime()
+        self.select_watcher: Any = None
+        """Called in place of `select`, with what does it, the cases, the timeout and whether there is a default."""
 
 
 SEAM = Seam()

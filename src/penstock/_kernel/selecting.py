@@ -268,6 +268,17 @@ def select(*cases: Any, timeout: float | None = None, default: bool = False) -> 
 
 
 def select_from(cases: tuple[Any, ...], timeout: Any, default: bool) -> Any:
+    if SEAM.select_watcher is not None:
+        return SEAM.select_watcher(select_unwatched, cases, timeout, default)
+    return select_among(cases, timeout, default)
+
+
+def select_unwatched(cases: tuple[Any, ...], timeout: Any, default: bool) -> Any:
+    """What a watcher calls in its turn."""
+    return select_among(cases, timeout, default)
+
+
+def select_among(cases: tuple[Any, ...], timeout: Any, default: bool) -> Any:
     outcome = ready_now(cases, timeout, default)
     if outcome is MERGED:
         return select_merged(cases, timeout, default)
@@ -389,7 +400,7 @@ def select_merged(cases: tuple[Any, ...], timeout: float | None, default: bool) 
     deadline = deadline_after(timeout)
     while True:
         flat, places = taken_apart(cases)
-        got = select_from(tuple(flat), time_left(deadline), default)
+        got = select_among(tuple(flat), time_left(deadline), default)
         if got is None:
             return None
         outcome = put_together(cases, places, got)

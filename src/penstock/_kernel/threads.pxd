@@ -5,6 +5,7 @@ from penstock._kernel.parking cimport (
     Parker, parker_free, parker_park, parker_wake, parking_after_fork, raise_soon,
 )
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
+from penstock._kernel.timers cimport TIMERS, TimerService
 from penstock._kernel.waiters cimport Node, Source, Waiter
 
 cdef unsigned long main_thread

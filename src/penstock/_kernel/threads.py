@@ -34,10 +34,10 @@ if not cython.compiled:
         parking_after_fork,
         raise_soon,
         random_below,
-        thread_ident,
     )
     from penstock._kernel.loops import interrupter_for, new_task_waiter, refuse_in_loop
     from penstock._kernel.seam import SEAM, Interruption, Runtime
+    from penstock._kernel.timers import TIMERS
     from penstock._kernel.waiters import Node, Waiter
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ThreadWaiter(Waiter):
 
     def __init__(self) -> None:
         Waiter.__init__(self)
-        self._in_main_thread = thread_ident() == main_thread
+        self._in_main_thread = self._ident == main_thread
         disown(self)
         if not cython.compiled:
             self._parker = Parker()
@@ -213,6 +213,15 @@ class Real(Runtime):
 
     def start(self, function: Callable[[], object]) -> None:
         WORKERS.start(function)
+
+    def arm(self, timer: Any, deadline: float) -> None:
+        TIMERS.add(timer, deadline)
+
+    def disarm(self, timer: Any) -> bool:
+        return TIMERS.remove(timer)
+
+    def give_way(self) -> None:
+        """The interpreter sees to that."""
 
     def choose(self, n: int) -> int:
         return random_below(n)

@@ -9,13 +9,8 @@ cdef double number(object value, str name, str kind) except? -1.0
 cdef class Timer:
     cdef double deadline
     cdef Py_ssize_t position
-    cdef bint inherited
     cdef object __weakref__
     cdef void expire(self) except *
-
-@cython.final
-cdef class Inherited:
-    cdef Timer _timer
 
 @cython.final
 cdef class TimerService:
@@ -37,7 +32,5 @@ cdef class TimerService:
     cdef void _take_due(self, list due, double now) noexcept
     @cython.locals(timer=Timer, sleeper=Waiter, now=double, wakes_at=double)
     cpdef _serve(self)
-    @cython.locals(timer=Timer)
-    cdef void _inherit(self) noexcept
 
 cdef TimerService TIMERS

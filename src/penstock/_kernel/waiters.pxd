@@ -1,5 +1,6 @@
 from penstock._kernel.native cimport (
-    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared,
+    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Gap, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared,
+    thread_ident,
 )
 cimport cython
 
@@ -43,8 +44,9 @@ cdef class Queue:
     cdef Py_ssize_t count(self) noexcept
 
 cdef class Source:
-    cdef Lock _lock
     cdef object __weakref__
+    cdef Gap _gap
+    cdef Lock _lock
     cdef Waiter _departed(self, Node node)
     @cython.locals(chain=Waiter)
     cdef bint discard(self, Node node) except -1
@@ -55,12 +57,18 @@ cdef class Waiter:
     cdef Atomic _state
     cdef int _generation
     cdef int _slots
+    cdef unsigned long _ident
+    cdef str _operation
+    cdef double _since
+    cdef double _deadline
+    cdef object _failure
     cdef Waiter _next
     cdef Node _nodes
     cdef object __weakref__
     cdef void begin(self) noexcept
     cdef void add(self, Node node) noexcept
     cdef bint expire(self) noexcept
+    cdef bint fail(self, object error) noexcept
     @cython.locals(node=Node, state=int)
     cdef Node fired(self)
     @cython.locals(node=Node)

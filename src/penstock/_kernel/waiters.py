@@ -37,6 +37,7 @@ if not cython.compiled:
         lock_drop,
         lock_take,
         shared,
+        thread_ident,
     )
 
 COMPILED: bool = cython.compiled
@@ -219,7 +220,19 @@ class Source:
 class Waiter:
     """One parked operation of one task. How the task sleeps and is woken is the subclasses' business."""
 
-    __slots__ = ("__weakref__", "_generation", "_next", "_nodes", "_slots", "_state")
+    __slots__ = (
+        "__weakref__",
+        "_deadline",
+        "_failure",
+        "_generation",
+        "_ident",
+        "_next",
+        "_nodes",
+        "_operation",
+        "_since",
+        "_slots",
+        "_state",
+    )
 
     def __init__(self) -> None:
         self.begin()
@@ -228,10 +241,14 @@ class Waiter:
             self._slots = 0
             self._next: Waiter | None = None
             self._nodes: Node | None = None
+            self._operation: str | None = None
+            self._failure: BaseException | None = None
+            self._deadline = self._since = 0.0
 
     def begin(self) -> None:
-        """Note in which process it waits."""
+        """Note in which process and thread it waits."""
         self._generation = generation
+        self._ident = thread_ident()
 
     def add(self, node: Node) -> None:
         node.slot = self._slots
@@ -242,6 +259,16 @@ class Waiter:
     def expire(self) -> bool:
         """Decide for the clock. False: it was decided already."""
         return bool(atomic_cas(self._state, WAITING, EXPIRED))
+
+    def fail(self, error: BaseException) -> bool:
+        """Decide that the operation raises `error`, as if it had been cancelled. False: it was decided already.
+
+        Of several callers one at a time, since the error is written first.
+        """
+        if atomic_load(self._state) != WAITING:
+            return False
+        self._failure = error
+        return bool(atomic_cas(self._state, WAITING, WITHDRAWN))
 
     def fired(self) -> Node | None:
         """The node that fired; None if none did."""

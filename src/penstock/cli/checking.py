@@ -56,7 +56,7 @@ def _read(listing: str, digits: int) -> tuple[list[tuple[bytes, str]], int]:
     try:
         with nullcontext(sys.stdin.buffer) if listing == "-" else Path(listing).open("rb") as source:
             for line in source:
-                parsed = parse_line(line.removesuffix(b"\n"), digits)
+                parsed = parse_line(line.removesuffix(b"\n").removesuffix(b"\r"), digits)
                 if parsed is not None:
                     expected.append((parsed[1], parsed[0]))
                 elif line.strip() and not line.startswith(b"#"):

@@ -10,11 +10,14 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.channel import Channel
-from penstock.context import current
+from penstock.context import cancel_scope, current
 from penstock.group import Group
+from penstock.patterns.done import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from penstock.context import Context
 
 CHUNK = 1 << 20
 SMALL = 1 << 16
@@ -54,7 +57,7 @@ class Digesting:
         self.digits: int = self._new().digest_size * 2
         self._jobs = jobs
         self._fail_fast = fail_fast
-        self._group: Group | None = None
+        self._scope: Context | None = None
         self.tallies = [Tally() for _ in range(jobs)]
         self.weigh = False
         """Is the size of what is found wanted? It costs a system call for each file."""
@@ -64,20 +67,26 @@ class Digesting:
         self.outcomes: list[Digested] = []
 
     def run(self, walk: Callable[[], Iterator[list[bytes]]]) -> list[Digested]:
-        """Digest what `walk` finds, and return the outcomes by path. Obeys the ambient context."""
+        """Digest what `walk` finds, and return the outcomes by path. Obeys the ambient context.
+
+        What stops it is not held up by a read that hangs: of a fifo, or on a network that is gone.
+        """
+        with cancel_scope() as self._scope:
+            call(self._pipeline, walk)
+        return sorted(self.outcomes)
+
+    def _pipeline(self, walk: Callable[[], Iterator[list[bytes]]]) -> None:
         batches: Channel[list[bytes]] = Channel(2 * self._jobs, name="batches of paths")
-        with Group() as self._group:
-            self._group.go(self._feed, walk, batches)
+        with Group() as group:
+            group.go(self._feed, walk, batches)
             for tally in self.tallies:
-                self._group.go(self._digest_batches, batches, tally)
-        self.outcomes.sort()
-        return self.outcomes
+                group.go(self._digest_batches, batches, tally)
 
     def failed(self, path: bytes, error: OSError) -> None:
         """A file or directory could not be read."""
         self.outcomes.append(Digested(path, "", error))
-        if self._fail_fast and self._group is not None:
-            self._group.context.cancel(error)
+        if self._fail_fast and self._scope is not None:
+            self._scope.cancel(error)
 
     def _feed(self, walk: Callable[[], Iterator[list[bytes]]], batches: Channel[list[bytes]]) -> None:
         with batches:

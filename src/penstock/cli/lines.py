@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,12 +53,20 @@ def parse_line(line: bytes, digits: int) -> tuple[str, bytes] | None:
 
 def write(lines: Iterable[bytes]) -> None:
     """Print lines on standard output."""
-    sys.stdout.buffer.writelines(lines)
-    sys.stdout.buffer.flush()
+    if sys.stdout is None:  # It was closed when we were started.
+        raise click.ClickException(f"write error: {os.strerror(errno.EBADF)}")
+    try:
+        sys.stdout.buffer.writelines(lines)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Where the rest goes, at the exit.
+        raise click.ClickException(f"write error: {error.strerror}") from None
 
 
 def complain(path: bytes, error: OSError) -> None:
     """Tell on standard error, in one line, why a file could not be read."""
+    if sys.stderr is None:
+        return
     mark, name = escape(path)
     sys.stderr.buffer.write(b"penstock: %s%s: %s\n" % (mark, name, (error.strerror or str(error)).encode()))
     sys.stderr.buffer.flush()
@@ -63,5 +74,5 @@ def complain(path: bytes, error: OSError) -> None:
 
 def warn(count: int, one: str, many: str) -> None:
     """Tell on standard error how many of something there were, if there were any."""
-    if count:
+    if count and sys.stderr is not None:
         print(f"penstock: WARNING: {count} {one if count == 1 else many}", file=sys.stderr)

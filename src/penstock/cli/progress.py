@@ -20,18 +20,24 @@ REFRESH = 0.1
 @contextmanager
 def shown(digesting: Digesting) -> Iterator[None]:
     """Show the progress inside the block, if standard error is a terminal; otherwise show nothing."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
     from rich.filesize import decimal
-    from rich.progress import BarColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        """The time left, once it is known how much there is."""
+
+        def render(self, task: Task) -> Text:
+            return Text() if task.total is None else super().render(task).append(" left")
 
     progress = Progress(
         BarColumn(),
-        "{task.fields[files]} files, {task.fields[size]}, {task.fields[speed]}/s,",
-        TimeRemainingColumn(),
-        "left",
+        "{task.fields[files]} files, {task.fields[size]}, {task.fields[speed]}/s",
+        Left(),
         console=Console(stderr=True),
         auto_refresh=False,
         transient=True,

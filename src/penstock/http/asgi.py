@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from penstock.context import Context
-    from penstock.patterns.backpressure import PressureGauge
+    from penstock.patterns.backpressure import Permit, PressureGauge
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -25,6 +25,10 @@ __all__ = ["BackpressureMiddleware"]
 
 OVERLOADED = 503
 FAILED = 500
+LAST_PARTS = {"http.response.body", "http.response.zerocopysend", "http.response.pathsend"}
+"""Messages with which an answer ends, unless they say that more comes."""
+PARTS_AHEAD = 2
+"""Of the request, kept for an application that has not read them, or never does."""
 
 
 @final
@@ -33,7 +37,9 @@ class BackpressureMiddleware:
 
     A request holds its permit until the application has sent the last of the body. It counts as a success; answered
     503, as a drop; answered with another error of the server, raised or cut short, it is ignored. A client that
-    disconnects ends the request's context, which interrupts the application, and frees the permit.
+    disconnects before ends the request's context, which interrupts the application, and frees the permit. What the
+    application does after its answer (Starlette's background tasks) holds no permit, and is not interrupted. The
+    request is read ahead by two parts at most; that the client has gone is seen once the rest of it has been read.
 
     `gauge` may be a function of the ASGI scope that gives a gauge, one for each client, say; what that rejects is
     answered 429, or `status`. Where it gives None, the request passes freely. `retry_after` is in seconds, and drawn
@@ -62,22 +68,18 @@ class BackpressureMiddleware:
         except OutOfCapacity:
             await self._reject(send)
             return
-        answer = _Answer(send)
         with permit:
             async with cancel_scope() as context:
-                connection = _Connection(receive, context)
+                answer = _Answer(send, permit)
+                connection = _Connection(receive, answer, context)
                 with context.attach():
                     watching = go(connection.watch)
                 try:
                     await self._application(scope, connection.receive, answer.send)
                 finally:
                     watching.cancel()
-            if context.cause is connection:
-                permit.ignore()
-            elif answer.status == OVERLOADED:
-                permit.drop()
-            elif answer.status >= FAILED:
-                permit.ignore()
+            if not permit.released:
+                permit.ignore()  # Cut short.
 
     async def _reject(self, send: Send) -> None:
         body = self._rejection.body
@@ -87,25 +89,39 @@ class BackpressureMiddleware:
 
 
 class _Answer:
-    """Notes the status on its way out."""
+    """Notes the status on its way out, and gives back the permit behind the last of the body."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, permit: Permit) -> None:
         self._send = send
-        self.status = 0
+        self._permit = permit
+        self._status = 0
+        self.whole = False
+        """Has the last of it been sent?"""
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._status = message["status"]
+        elif kind in LAST_PARTS and not message.get("more_body", False):
+            self.whole = True  # From now on the server may tell of a disconnection that is none.
         await self._send(message)
+        if self.whole and not self._permit.released:
+            if self._status == OVERLOADED:
+                self._permit.drop()
+            elif self._status >= FAILED:
+                self._permit.ignore()
+            else:
+                self._permit.release()
 
 
 class _Connection:
-    """Receives one message ahead of the application, to see the client go."""
+    """Receives ahead of the application, to see the client go."""
 
-    def __init__(self, receive: Receive, context: Context) -> None:
+    def __init__(self, receive: Receive, answer: _Answer, context: Context) -> None:
         self._receive = receive
+        self._answer = answer
         self._context = context
-        self._messages: Channel[Message] = Channel()
+        self._messages: Channel[Message] = Channel(PARTS_AHEAD)
         self._last: Message = {"type": "http.disconnect"}
 
     async def watch(self) -> None:
@@ -113,7 +129,8 @@ class _Connection:
             while True:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
-                    self._context.cancel(self)
+                    if not self._answer.whole:
+                        self._context.cancel("the client has disconnected")
                     return
                 await self._messages.asend(message)
 

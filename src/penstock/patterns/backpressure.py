@@ -7,10 +7,11 @@ flight, by a number or by a limit that finds itself, so that what is accepted is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import monotonic
+from types import CoroutineType
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
 
 from penstock._kernel.gauges import GaugeCore, Permit, Tally, admitted_mark
+from penstock._kernel.locks import now
 from penstock._kernel.loops import TaskWaiter
 from penstock.errors import OutOfCapacity
 from penstock.group import is_async
@@ -108,18 +109,20 @@ class PressureGauge(GaugeCore):
         Raises `OutOfCapacity` if the queue is full, if one of higher priority takes the place in it, or after
         `max_wait` seconds; `Cancelled` if the ambient context ends.
         """
-        since = monotonic()
+        if self.admit_in_context():
+            return self.permit()  # type: ignore[no-any-return]
+        since = now()
         try:
-            admitted = self.admit_in_context() or self.join_in_thread(priority, self._max_wait) == admitted_mark
+            outcome = self.join_in_thread(priority, self._max_wait)
         except TimeoutError:
             raise self._waited() from None
-        return self._permit(admitted, since)
+        return self._permit(outcome == admitted_mark, since)
 
     async def aacquire(self, priority: int = 0) -> Permit:
         """As `acquire`, for an asyncio task to await."""
-        since = monotonic()
         if self.admit_in_context():
-            return self._permit(True, since)
+            return self.permit()  # type: ignore[no-any-return]
+        since = now()
         try:
             outcome = self.begin_join(priority, self._max_wait)
             if type(outcome) is TaskWaiter:
@@ -136,7 +139,7 @@ class PressureGauge(GaugeCore):
         if not admitted:
             self._counts.full.add()
             raise OutOfCapacity(f"{self.in_flight} of {self.limit} are in flight, and no more may wait")
-        self._counts.wait(monotonic() - since)
+        self._counts.wait(now() - since)
         return self.permit()  # type: ignore[no-any-return]
 
     def _waited(self) -> OutOfCapacity:
@@ -152,7 +155,11 @@ class PressureGauge(GaugeCore):
         if is_async(function):
             raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
         with self.acquire():
-            return function(*args)
+            result = function(*args)
+            if isinstance(result, CoroutineType):
+                result.close()
+                raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
+            return result
 
     async def ado(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """As `do`, for an async function."""
@@ -166,16 +173,20 @@ class PressureGauge(GaugeCore):
         dropped = since < 0
         if dropped:
             self._counts.dropped.add()
-        adaptive = self._adaptive
-        if adaptive is not None and self._sampling.try_acquire():  # Who comes meanwhile is not sampled.
-            try:
-                now = monotonic()
-                window = self._window.sample(now, None if dropped else now - since, self.in_flight)
-                if window is not None:
-                    self.set_limit(max(1, adaptive.update(window, self.limit)))
-            finally:
-                self._sampling.release()
-        self.leave()
+        try:
+            if self._adaptive is not None and self._sampling.try_acquire():  # Who comes meanwhile is not sampled.
+                try:
+                    self._learn(self._adaptive, None if dropped else since)
+                finally:
+                    self._sampling.release()
+        finally:
+            self.leave()
+
+    def _learn(self, adaptive: AdaptiveLimit, since: float | None) -> None:
+        at = now()
+        window = self._window.sample(at, None if since is None else at - since, self.in_flight)
+        if window is not None:
+            self.set_limit(max(1, adaptive.update(window, self.limit)))
 
     def statistics(self) -> GaugeStatistics:
         """The gauge now, and what it did so far."""
@@ -216,17 +227,17 @@ class _Sampler:
     """Successes and drops since the limit was reckoned last. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._begin(monotonic())
+        self._begin(now())
 
-    def _begin(self, now: float) -> None:
-        self._since = now
+    def _begin(self, at: float) -> None:
+        self._since = at
         self._number = 0
         self._seconds = 0.0
         self._least = float("inf")
         self._in_flight = 0
         self._dropped = False
 
-    def sample(self, now: float, seconds: float | None, in_flight: int) -> Window | None:
+    def sample(self, at: float, seconds: float | None, in_flight: int) -> Window | None:
         """One more; the window, if it is complete."""
         self._in_flight = max(self._in_flight, in_flight)
         if seconds is None:
@@ -235,10 +246,10 @@ class _Sampler:
             self._number += 1
             self._seconds += seconds
             self._least = min(self._least, seconds)
-        enough = self._number >= WINDOW_SAMPLES and now - self._since >= WINDOW_SECONDS
+        enough = self._number >= WINDOW_SAMPLES and at - self._since >= WINDOW_SECONDS
         if not enough and not self._dropped:
             return None
         mean = self._seconds / self._number if self._number else 0.0
         window = Window(mean, self._least, self._in_flight, self._dropped)
-        self._begin(now)
+        self._begin(at)
         return window

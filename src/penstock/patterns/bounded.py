@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final, overload
 
 from penstock._kernel.latch import Countdown
+from penstock._kernel.locks import now
 from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed, WouldBlock
-from penstock.group import is_async, start_task, wait_for_zero
+from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
 from penstock.patterns.executors import Chunks, is_executor, workers_of
 from penstock.sync import Semaphore
 
@@ -79,7 +79,7 @@ class Run:
         self.least = 2 * self.limit if ahead is None else positive(ahead, "ahead")
         self.most = max(self.least, AHEAD_OF_QUICK_ITEMS) if ahead is None else self.least
         self.ahead = self.least
-        self.since = monotonic()
+        self.since = now()
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
         self.context: Context = current().with_cancel()
         self.room = Semaphore(self.most)
@@ -91,6 +91,8 @@ class Run:
         self.at_work.closed_at_zero(self.done)
         self.workers = 0
         self.source_error: BaseException | None = None
+        self.total = -1
+        """How many items there were, once the source has come to its end."""
         self.chunks = None if on is None else Chunks(on, function, self.most // (self.limit + 1))
 
     def start(self, role: Callable[..., Any]) -> None:
@@ -109,14 +111,14 @@ class Run:
 
     def change_of_pace(self, number: int) -> int:
         """As the feeder comes to this item: how many places more, or, negative, fewer there should be from now on."""
-        now = monotonic()
+        at = now()
         if self.chunks is None:
-            quick = (now - self.since) * min(self.limit, self.workers) < QUICK * self.ahead
+            quick = (at - self.since) * min(self.limit, self.workers) < QUICK * self.ahead
         else:
             quick = self.chunks.item_seconds < QUICK
         change = min(self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
         self.ahead += change
-        self.since = now
+        self.since = at
         self.reckoned = number + self.ahead + max(change, 0)
         return change
 
@@ -126,10 +128,18 @@ class Run:
 
     def failed(self, number: int, error: BaseException) -> None:
         """An item failed: everything else is cancelled. What ends because of that has not failed."""
-        if self.context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error)):
+        if self._ended_by(error):
             return
-        self.done.send_nowait((number, Failure(error)))
+        self.done.send_nowait((number, Failure(_no_end(error, self.function))))
         self.context.cancel()
+
+    def source_failed(self, error: BaseException) -> None:
+        """The source did. If it ended because nobody reads any more, it has not failed."""
+        if not self._ended_by(error):
+            self.source_error = _no_end(error, "the source")
+
+    def _ended_by(self, error: BaseException) -> bool:
+        return self.context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error))
 
     # As the owner of its tasks
 
@@ -139,6 +149,15 @@ class Run:
     def _member_gone(self, _context: Context) -> None:
         """A task has ended, whether it began or not."""
         self.at_work.add(-1)
+
+
+def _no_end(error: BaseException, raised_by: Any) -> BaseException:
+    """An error of somebody else's, as one that does not look like the end of the results."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    failure = RuntimeError(f"{raised_by if isinstance(raised_by, str) else repr(raised_by)} raised {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def positive(n: Any, name: str) -> int:
@@ -159,7 +178,7 @@ def _feed(run: Run) -> None:
     try:
         source = iter(run.items)
         run.items = None
-        run.since = monotonic()
+        run.since = now()
         while True:
             if not places:
                 places = run.portion()
@@ -168,6 +187,7 @@ def _feed(run: Run) -> None:
             try:
                 item = next(source)
             except StopIteration:
+                run.total = number
                 break
             if run.workers < run.limit:
                 run.start_worker_if_needed()
@@ -182,15 +202,13 @@ def _feed(run: Run) -> None:
                     room.release(places)
                     places = 0
                     room.acquire(-change)
-    except Cancelled:
-        pass  # Nobody reads any more; or the source's own, which means the same.
     except BaseException as error:  # noqa: BLE001  the reader's business
-        run.source_error = error
+        run.source_failed(error)
     finally:
         run.queue.close()
 
 
-async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
+async def _feed_async(run: Run) -> None:
     number = places = 0
     room = run.room
     send = run.queue.send_nowait
@@ -198,7 +216,7 @@ async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
         is_async_source = hasattr(run.items, "__aiter__")
         source = aiter(run.items) if is_async_source else iter(run.items)
         run.items = None
-        run.since = monotonic()
+        run.since = now()
         while True:
             if not places:
                 places = run.portion()
@@ -207,6 +225,7 @@ async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
             try:
                 item = await anext(source) if is_async_source else next(source)
             except (StopIteration, StopAsyncIteration):
+                run.total = number
                 break
             if run.workers < run.limit:
                 run.start_worker_if_needed()
@@ -221,12 +240,10 @@ async def _feed_async(run: Run) -> None:  # noqa: C901  as `_feed`
                     room.release(places)
                     places = 0
                     await room.aacquire(-change)
-    except Cancelled:
-        pass
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001  the reader's business
-        run.source_error = error
+        run.source_failed(error)
     finally:
         run.queue.close()
 
@@ -317,10 +334,16 @@ class _Reader(Generic[R]):
             self._started = True
 
     def _closed(self) -> BaseException | None:
-        """All has been read, or the source failed."""
+        """All has been read, or the source failed, or the context ended that the work was begun in."""
         self._ended = True
-        self._run.context.cancel()
-        return self._run.source_error
+        run = self._run
+        if run.source_error is None and self._next != run.total:  # It must not look like the end.
+            try:
+                run.context.check()
+            except Cancelled as error:
+                return error
+        run.context.cancel()
+        return run.source_error
 
     def _failed(self, number: int, failure: Failure) -> None:
         """After all work has ended: what is done is delivered, up to the first item that is not; then the failure."""
@@ -364,6 +387,7 @@ class Results(_Reader[R]):
         if self._failure is not None:
             return self._after_failure()  # type: ignore[no-any-return]
         if not self._started:
+            refuse_in_loop("pmap()", "async for … in apmap()")
             self._begin()
         run = self._run
         held = self._held

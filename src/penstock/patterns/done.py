@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, TypeVarTuple, fi
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import OutOfCapacity
-from penstock.group import Task, is_async, start_task
+from penstock.group import Task, is_async, refuse_in_loop, start_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -85,6 +85,7 @@ def call(function: Callable[[*Ts], T], *args: *Ts) -> T:
     """
     if is_async(function):
         raise TypeError(f"{function!r} is an async function; use 'await acall()'")
+    refuse_in_loop("call()", "await acall()")
     task = _CALLS.start(function, args)
     try:
         return task.result()  # type: ignore[no-any-return]
@@ -177,6 +178,7 @@ def first(*functions: Callable[[], T]) -> T:
     for function in functions:
         if is_async(function):
             raise TypeError(f"{function!r} is an async function; use 'await afirst()'")
+    refuse_in_loop("first()", "await afirst()")
     with _Race(functions, "first") as race:
         for _ in range(len(race)):
             value, error = race.outcomes.recv()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pickle import dumps, loads
 from time import perf_counter
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from penstock.channel import Channel
@@ -28,7 +30,39 @@ def workers_of(executor: Executor) -> int:
     return workers if isinstance(workers, int) and workers > 0 else os.cpu_count() or 1
 
 
-def call_chunk(function: Callable[[Any], Any], items: list[Any]) -> tuple[list[Any], BaseException | None, float]:
+class RemoteTraceback(Exception):  # noqa: N818  it is the cause of one
+    """Where an error was raised, in another process: its own traceback does not travel."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class Raised:
+    """An error on its way back."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self.error
+        try:
+            data = dumps(error)
+        except Exception:  # noqa: BLE001  there are other ways to pickle; if this is none, the executor will say so
+            data = b""
+        try:
+            if data:
+                loads(data)  # noqa: S301  what it has pickled itself
+        except Exception:  # noqa: BLE001  it would break the executor where it arrives
+            error = RuntimeError(f"{type(error).__name__}, which cannot be unpickled, was raised: {error}")
+        return _arrived, (error, "".join(format_exception(self.error)))
+
+
+def _arrived(error: BaseException, traceback: str) -> Raised:
+    error.__cause__ = RemoteTraceback(traceback)
+    return Raised(error)
+
+
+def call_chunk(function: Callable[[Any], Any], items: list[Any]) -> tuple[list[Any], Raised | None, float]:
     """There: the results up to the first error, that error, and the seconds that it took."""
     results: list[Any] = []
     failure = None
@@ -37,7 +71,7 @@ def call_chunk(function: Callable[[Any], Any], items: list[Any]) -> tuple[list[A
         for item in items:
             results.append(function(item))  # noqa: PERF401  what there is when it fails
     except BaseException as error:  # noqa: BLE001  carried to the caller
-        failure = error
+        failure = Raised(error)
     return results, failure, perf_counter() - start
 
 
@@ -72,7 +106,7 @@ class Chunks:
             self.item_seconds = seconds / len(items)
             fitting = int(CHUNK_SECONDS / max(self.item_seconds, 1e-9))
             self.size = max(1, min(fitting, 4 * self.size, self._most))
-        return results, failure
+        return results, None if failure is None else failure.error
 
     def _failure(self, items: list[Any], error: BaseException) -> RuntimeError:
         shown = ", ".join(map(_shown, items[:SHOWN])) + (", …" if len(items) > SHOWN else "")

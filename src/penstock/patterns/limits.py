@@ -126,7 +126,7 @@ class Vegas:
         elif window.in_flight < limit:
             return limit  # Not the limit is what holds it back.
         elif queue <= step:
-            wanted += 6 * step
+            wanted += 3 * step  # Not by 6: a burst that has just begun would be let in as if there were room for it.
         elif queue < 3 * step:
             wanted += step
         wanted = (1 - self._smoothing) * limit + self._smoothing * wanted
@@ -139,7 +139,7 @@ class Gradient2:
 
     `tolerance` says how much longer the present one may be, and `queue` how many may wait. The long one follows a
     lasting change slowly upwards and at once downwards, and never exceeds the round trip without a queue by more than a
-    quarter: so a steady gradient does not let the limit grow for ever.
+    tenth: so a steady gradient does not let the limit grow for ever.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Gradient2:
             return probing
         short = window.seconds
         self._long = min(short, self._long + 0.05 * (short - self._long)) if self._long else short
-        self._long = min(self._long, 1.25 * self._baseline.seconds)
+        self._long = min(self._long, 1.1 * self._baseline.seconds)
         if window.dropped:
             return max(self._least, int(0.9 * limit))
         gradient = max(0.5, min(1.0, self._tolerance * self._long / short)) if short > 0 else 1.0

@@ -122,6 +122,9 @@ class ShardedMap(ShardedMapCore, MutableMapping[K, V], Generic[K, V]):
         counts = self.counts()
         return ShardedMapStatistics(tuple(size for size, _ in counts), tuple(waits for _, waits in counts))
 
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        raise TypeError("a ShardedMap cannot be copied or pickled; take its snapshot() instead")
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented

@@ -7,21 +7,22 @@ generator, which runs wherever the next hand-over reads it: so adjacent stages t
 from __future__ import annotations
 
 from collections import deque
-from contextlib import aclosing, closing, suppress
+from contextlib import AsyncExitStack, aclosing, closing, suppress
 from inspect import iscoroutine
-from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock._kernel.latch import Countdown
+from penstock._kernel.locks import now
+from penstock._kernel.loops import is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
-from penstock.errors import ChannelClosed
-from penstock.group import is_async, start_task, wait_for_zero
+from penstock.errors import Cancelled, ChannelClosed
+from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
 from penstock.patterns.bounded import PATIENCE, apmap, pmap
 from penstock.time import asleep, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from penstock.context import Context
 
@@ -53,13 +54,18 @@ class Map(Stage):
         if is_async(self.function):
             raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
         if self.here:
-            return map(self.function, upstream)
+            return self._one_after_the_other(upstream)
         return pmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
 
     def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         if self.here:
             return self._one_by_one(upstream)
         return apmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+
+    def _one_after_the_other(self, upstream: Iterator[Any]) -> Iterator[Any]:
+        function = self.function
+        for item in upstream:  # Unlike `map`: a function that raises StopIteration fails, it does not end the stream.
+            yield function(item)
 
     async def _one_by_one(self, upstream: AsyncIterator[Any]) -> AsyncIterator[Any]:
         function = self.function
@@ -77,7 +83,13 @@ class Filter(Stage):
     def threads(self, upstream: Iterator[Any]) -> Any:
         if is_async(self.function):
             raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
-        return filter(self.function, upstream)
+        return self._kept(upstream)
+
+    def _kept(self, upstream: Iterator[Any]) -> Iterator[Any]:
+        function = self.function
+        for item in upstream:
+            if function(item):
+                yield item
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         function = self.function
@@ -100,8 +112,9 @@ class FlatMap(Stage):
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         async for item in upstream:
             inner = self.function(item)
-            async for one in each(await inner if iscoroutine(inner) else inner):
-                yield one
+            async with aclosing(each(await inner if iscoroutine(inner) else inner)) as items:
+                async for one in items:
+                    yield one
 
 
 class Batch(Stage):
@@ -163,10 +176,10 @@ class TimedBatch(Stage):
         if not ok:
             return [], False
         batch = [item]
-        deadline = monotonic() + self.within
+        deadline = now() + self.within
         while len(batch) < self.n:
             try:
-                item, ok = pump.channel.recv_ok(timeout=max(0.0, deadline - monotonic()))
+                item, ok = pump.channel.recv_ok(timeout=max(0.0, deadline - now()))
             except TimeoutError:
                 return batch, True
             if not ok:
@@ -188,10 +201,10 @@ class TimedBatch(Stage):
         if not ok:
             return [], False
         batch = [item]
-        deadline = monotonic() + self.within
+        deadline = now() + self.within
         while len(batch) < self.n:
             try:
-                item, ok = await pump.channel.arecv_ok(timeout=max(0.0, deadline - monotonic()))
+                item, ok = await pump.channel.arecv_ok(timeout=max(0.0, deadline - now()))
             except TimeoutError:
                 return batch, True
             if not ok:
@@ -211,7 +224,11 @@ class Merge(Stage):
             yield from bare(pump.channel)
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
-        async with aclosing(Pump(upstream, *map(each, self.others), in_tasks=True)) as pump:
+        others = [each(other) for other in self.others]
+        async with AsyncExitStack() as ending:
+            for other in others:
+                ending.push_async_callback(aend, other)
+            pump = await ending.enter_async_context(aclosing(Pump(upstream, *others, in_tasks=True)))
             async for item in abare(pump.channel):
                 yield item
 
@@ -223,7 +240,7 @@ class Throttle(Stage):
         self.n, self.per = n, per
 
     def _pause(self, times: deque[float]) -> float:
-        return times[0] + self.per - monotonic() if len(times) == self.n else 0.0
+        return times[0] + self.per - now() if len(times) == self.n else 0.0
 
     def threads(self, upstream: Iterator[Any]) -> Any:
         times: deque[float] = deque(maxlen=self.n)
@@ -231,7 +248,7 @@ class Throttle(Stage):
             pause = self._pause(times)
             if pause > 0:
                 sleep(pause)
-            times.append(monotonic())
+            times.append(now())
             yield item
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
@@ -240,7 +257,7 @@ class Throttle(Stage):
             pause = self._pause(times)
             if pause > 0:
                 await asleep(pause)
-            times.append(monotonic())
+            times.append(now())
             yield item
 
 
@@ -273,8 +290,9 @@ class Catch(Stage):
                 return
             yield item
         rest = self.function(failure)
-        async for one in each(await rest if iscoroutine(rest) else rest):
-            yield one
+        async with aclosing(each(await rest if iscoroutine(rest) else rest)) as items:
+            async for one in items:
+                yield one
 
 
 class Take(Stage):
@@ -304,17 +322,28 @@ class Pump:
     _collects: ClassVar[bool] = True
 
     def __init__(self, *sources: Any, in_tasks: bool) -> None:
+        if not in_tasks:
+            refuse_in_loop("reading this stream", "async for")
         self.channel: Channel[Any] = Channel()
         self._at_work = Countdown(len(sources))
         self._at_work.closed_at_zero(self.channel)
+        self._closing = False
         self._context = current().with_cancel()
         with self._context.attach():
             for source in sources:
                 start_task(_apump if in_tasks else _pump, (source, self.channel), self)
 
     def _member_ended(self, _context: Context, error: BaseException | None) -> None:
-        if isinstance(error, Exception):
-            self.channel.close(error)
+        if error is None:
+            return
+        if self._context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error)):
+            if self._closing:
+                return  # It ended as it was told.
+            try:
+                self._context.check()
+            except Cancelled as ended:  # Without a traceback: that would keep the source alive.
+                error = ended.with_traceback(None)
+        self.channel.close(error)
 
     def _member_gone(self, _context: Context) -> None:
         self._at_work.add(-1)
@@ -326,6 +355,7 @@ class Pump:
 
     def close(self) -> None:
         """End the tasks, and wait until they have let go of their sources, for two seconds at most."""
+        self._closing = True
         self._context.cancel()
         self.channel.close()
         # A source may not react; and a thread that runs an event loop must not wait.
@@ -334,6 +364,7 @@ class Pump:
 
     async def aclose(self) -> None:
         """As `close`."""
+        self._closing = True
         self._context.cancel()
         self.channel.close()
         with suppress(TimeoutError):
@@ -367,7 +398,19 @@ async def abare(channel: Any) -> AsyncIterator[Any]:
         raise (closed.__cause__ or closed) from None
 
 
-async def each(source: Any) -> AsyncIterator[Any]:
+def end(step: Any) -> None:
+    """Close a stage. One that is still at work has been waited for; it ends when its source reacts."""
+    if not getattr(step, "gi_running", False):
+        step.close()
+
+
+async def aend(step: Any) -> None:
+    """As `end`."""
+    if not getattr(step, "ag_running", False):
+        await step.aclose()
+
+
+async def each(source: Any) -> AsyncGenerator[Any, None]:
     """An iterable of either kind, as an asynchronous one."""
     if hasattr(source, "__aiter__"):
         async for item in source:

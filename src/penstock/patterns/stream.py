@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
+from penstock.context import current
+from penstock.group import refuse_in_loop
 from penstock.patterns.bounded import afor_each, for_each, positive
 from penstock.patterns.fan import Broadcast, FanReader
 from penstock.patterns.sharding import ShardedMap
@@ -20,8 +23,10 @@ from penstock.patterns.stages import (
     Throttle,
     TimedBatch,
     abare,
+    aend,
     bare,
     each,
+    end,
 )
 
 if TYPE_CHECKING:
@@ -134,22 +139,30 @@ class Stream(Generic[T]):
     # Reading
 
     def __iter__(self) -> Iterator[T]:
-        self._use()
-        return Reading(_threads(self._source, self._stages))
+        return Reading(self._begin_threads())
 
     def __aiter__(self) -> AsyncIterator[T]:
+        return AsyncReading(self._begin_tasks())
+
+    def _begin_threads(self) -> list[Any]:
         self._use()
-        return AsyncReading(_tasks(self._source, self._stages))
+        return _threads(self._source, self._stages)
+
+    def _begin_tasks(self) -> list[Any]:
+        self._use()
+        return _tasks(self._source, self._stages)
 
     def for_each(self, function: Callable[[T], object], limit: int = 1, *, on: Executor | None = None) -> None:
         """Call `function` for every item, with at most `limit` calls at once; wait for all."""
-        for_each(function, self, limit, on=on)
+        with Reading[T](self._begin_threads()) as reading:
+            for_each(function, reading, limit, on=on)
 
     async def afor_each(
         self, function: Callable[[T], Awaitable[object]] | Callable[[T], object], limit: int = 1, *, on: Any = None
     ) -> None:
         """As `for_each`, for an asyncio task to await."""
-        await afor_each(function, self, limit, on=on)
+        async with AsyncReading[T](self._begin_tasks()) as reading:
+            await afor_each(function, reading, limit, on=on)
 
     def collect(self) -> list[T]:
         """A list of all items."""
@@ -176,14 +189,19 @@ def _seconds(value: Any, name: str) -> float:
 def _threads(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
     if not hasattr(source, "__iter__") and hasattr(source, "__aiter__"):
         raise TypeError(f"{source!r} is an asynchronous iterable; read this stream with 'async for'")
-    steps = [iter(source)]
+    steps = _steps(source, iter(source))
     for stage in stages:
         steps.append(stage.threads(steps[-1]))
     return steps
 
 
+def _steps(source: Any, iterator: Any) -> list[Any]:
+    """The first step is the user's, and not closed; a branch is ours, and has to leave."""
+    return [None, iterator] if isinstance(source, _Branch) else [iterator]
+
+
 def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
-    steps = [aiter(source) if hasattr(source, "__aiter__") else each(source)]
+    steps: list[Any] = _steps(source, aiter(source)) if hasattr(source, "__aiter__") else [None, each(source)]
     for stage in stages:
         steps.append(stage.tasks(steps[-1]))
     return steps
@@ -212,10 +230,10 @@ class Reading(Generic[T]):
     def close(self) -> None:
         """End all stages, the last first. Idempotent."""
         steps, self._steps, self._last = self._steps, [], iter(())
-        while len(steps) > 1:  # The source is the user's.
-            step = steps.pop()
-            if hasattr(step, "close"):
-                step.close()
+        with ExitStack() as ending:
+            for step in steps[1:]:  # The source is the user's.
+                if hasattr(step, "close"):
+                    ending.callback(end, step)
 
     def __enter__(self) -> Reading[T]:
         return self
@@ -249,10 +267,10 @@ class AsyncReading(Generic[T]):
     async def aclose(self) -> None:
         """End all stages, the last first. Idempotent."""
         steps, self._steps, self._last = self._steps, [], each(())
-        while len(steps) > 1:  # The source is the user's.
-            step = steps.pop()
-            if hasattr(step, "aclose"):
-                await step.aclose()
+        async with AsyncExitStack() as ending:
+            for step in steps[1:]:  # The source is the user's.
+                if hasattr(step, "aclose"):
+                    ending.push_async_callback(aend, step)
 
     async def __aenter__(self) -> AsyncReading[T]:
         return self
@@ -268,18 +286,22 @@ class _Tee:
 
     def __init__(self, source: Any, stages: tuple[Stage, ...], n: int) -> None:
         self._source, self._stages, self._n = source, stages, n
+        self._context = current()  # Not that of the reader who comes first: his may end, and the others go on.
         self._readers: ShardedMap[int, FanReader[Any] | None] = ShardedMap(1)
         self._made: ShardedMap[str, bool] = ShardedMap(1)
 
     def reader(self, number: int, *, in_task: bool) -> FanReader[Any]:
+        if not in_task:
+            refuse_in_loop("reading this stream", "async for")
         self._made.compute_if_absent("readers", lambda: self._make(in_task=in_task))
         reader: FanReader[Any] = self._readers.pop(number)
         return reader
 
     def _make(self, *, in_task: bool) -> bool:
-        steps = _tasks(self._source, self._stages) if in_task else _threads(self._source, self._stages)
-        for number, reader in enumerate(_Split(steps, self._n, in_task=in_task).start()):
-            self._readers.setdefault(number, reader)  # Where the branch has gone, so does the reader.
+        with self._context.attach():
+            steps = _tasks(self._source, self._stages) if in_task else _threads(self._source, self._stages)
+            for number, reader in enumerate(_Split(steps, self._n, in_task=in_task).start()):
+                self._readers.setdefault(number, reader)  # Where the branch has gone, so does the reader.
         return True
 
     def leave(self, number: int) -> None:
@@ -308,10 +330,23 @@ class _Branch:
         self._shared, self._number = shared, number
 
     def __iter__(self) -> Iterator[Any]:
-        return bare(self._shared.reader(self._number, in_task=False))
+        return self._read(self._shared.reader(self._number, in_task=False))
+
+    def _read(self, reader: FanReader[Any]) -> Iterator[Any]:
+        try:
+            yield from bare(reader)
+        finally:
+            reader.leave()
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return abare(self._shared.reader(self._number, in_task=True))
+        return self._aread(self._shared.reader(self._number, in_task=True))
+
+    async def _aread(self, reader: FanReader[Any]) -> AsyncIterator[Any]:
+        try:
+            async for item in abare(reader):
+                yield item
+        finally:
+            reader.leave()
 
     def __del__(self) -> None:
         self._shared.leave(self._number)

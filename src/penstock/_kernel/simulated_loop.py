@@ -1,0 +1,179 @@
+"""An asyncio event loop in an explored world: no sockets, and each of its steps is somebody's choice.
+
+The world is asked which task has the next step. Tasks that are ready may have it in any order; a plain callback comes
+after all that was scheduled before it, and before all that was scheduled after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextvars import Context
+
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    """Runs in one thread of the world, which is asked for the time and for each choice."""
+
+    def __init__(self, world: Any) -> None:
+        super().__init__()
+        self._world = world
+        self.actors: dict[Any, Any] = {}
+        """What the world knows this loop's tasks as."""
+        self._timers: dict[int, Callable[[], None]] = {}
+        """What makes the world forget a timer handle, by the handle's identity."""
+
+    # What the world asks
+
+    def is_ready(self) -> bool:
+        """Is there anything to do?"""
+        return bool(self._ready) or self._stopping
+
+    def next_tasks(self) -> list[Any]:
+        """The tasks that could have the next step; None for a plain callback."""
+        found: list[Any] = []
+        for handle in self._ready:
+            task = _task_of(handle)
+            if task is None:
+                return found or [None]
+            if task not in found:
+                found.append(task)
+        return found or [None]
+
+    def waiting_tasks(self) -> list[Any]:
+        """The tasks that have not ended."""
+        return [task for task in self.actors if not task.done()]
+
+    # What asyncio asks
+
+    def time(self) -> float:
+        """The world's time."""
+        return float(self._world.monotonic())
+
+    def run_forever(self) -> None:
+        """As any loop does."""
+        self._world.loop_begins(self)
+        try:
+            super().run_forever()
+        finally:
+            self._world.loop_ends()
+
+    def _run_once(self) -> None:
+        if self._stopping and not self._ready:
+            return
+        task = self._world.loop_step()
+        if self._ready:
+            handle = self._take(task)
+            if not handle._cancelled:
+                handle._run()
+
+    def _take(self, task: Any) -> Any:
+        for at, handle in enumerate(self._ready):
+            if task is None or _task_of(handle) is task:
+                del self._ready[at]
+                return handle
+        return self._ready.popleft()
+
+    def create_task(self, coroutine: Any, *, name: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """As any loop does, with a name that does not count what came before."""
+        if name is None:
+            newborn, self._world.newborn = self._world.newborn, None
+            name = getattr(coroutine, "__qualname__", "task") if newborn is None else newborn.name
+        task = super().create_task(coroutine, name=name, **options)
+        self.actors[task] = self._world.asyncio_task(task)
+        return task
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As any loop does."""
+        self._check_closed()
+        handle: Any = asyncio.TimerHandle(when, callback, list(args), self, context)
+        handle._scheduled = True
+        self._timers[id(handle)] = self._world.call_at(when, partial(self._due, handle))
+        return handle
+
+    def _due(self, handle: Any) -> None:
+        handle._scheduled = False
+        del self._timers[id(handle)]
+        if not handle._cancelled:
+            self._ready.append(handle)
+            self._world.loop_ready(self)
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        forget = self._timers.pop(id(handle), None)
+        if forget is not None:
+            forget()
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As any loop does."""
+        handle = super().call_soon(callback, *args, context=context)
+        self._world.loop_ready(self)
+        return handle
+
+    def _write_to_self(self) -> None:
+        self._world.loop_ready(self)
+
+    def _process_events(self, event_list: Any) -> None:
+        """There are no events from outside."""
+
+    def dispose(self) -> None:
+        """Close what is left of its tasks, of which none will have another step."""
+        for task in self.waiting_tasks():
+            task._log_destroy_pending = False
+            with suppress(BaseException):  # It was to end, and has.
+                task.get_coro().close()
+        self._ready.clear()
+        self._stopping = False
+        if not self.is_running():
+            self.close()
+
+
+def _task_of(handle: Any) -> Any:
+    task = getattr(handle._callback, "__self__", None)
+    return task if isinstance(task, asyncio.Task) else None
+
+
+def run_in_world(world: Any, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Run an async function in a loop of the world; then, for as long as anything happens in it, the loop alone."""
+    loop = SimulatedLoop(world)
+    try:
+        loop.run_until_complete(function())
+        world.main_returned()
+        loop.run_forever()
+    finally:
+        if world.over:
+            loop.dispose()
+        elif not loop.is_closed():
+            loop.close()
+
+
+class _Factory:
+    """In place of `asyncio.new_event_loop`: a simulated loop for threads that are in a world."""
+
+    def __init__(self, world_of_thread: Callable[[], Any]) -> None:
+        self._world = world_of_thread
+        self._before = asyncio.events.new_event_loop
+
+    def __call__(self) -> Any:
+        world = self._world()
+        return self._before() if world is None else SimulatedLoop(world)
+
+    def install(self) -> None:
+        asyncio.events.new_event_loop = asyncio.new_event_loop = self
+
+    def remove(self) -> None:
+        asyncio.events.new_event_loop = asyncio.new_event_loop = self._before
+
+
+def simulate_loops(world_of_thread: Callable[[], Any]) -> Callable[[], None]:
+    """From now on, `asyncio.run` in a world runs a simulated loop. Returns what ends that."""
+    factory = _Factory(world_of_thread)
+    factory.install()
+    return factory.remove

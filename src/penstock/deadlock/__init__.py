@@ -1,0 +1,1 @@
+"""Deadlocks: who waits for what, and what will never be woken."""
