@@ -35,7 +35,7 @@ from penstock import (
     select,
     sleep,
 )
-from penstock._kernel.timers import pending_timers
+from penstock._kernel.timers import LONGEST_SLEEP, pending_timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,8 +224,8 @@ def test_bad_times(bad: Any, error: type[Exception]) -> None:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Does it come true within the limit? Another thread may be looking at what is to be freed."""
-    deadline = time.monotonic() + LIMIT
+    """Does it come true soon? Another thread may be looking at what is to be freed, but must not sleep on it."""
+    deadline = time.monotonic() + LONGEST_SLEEP / 2
     while not condition() and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.01)

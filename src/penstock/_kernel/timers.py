@@ -181,6 +181,7 @@ class TimerService:
                         sys.excepthook(*sys.exc_info())
                 due.clear()
             else:
+                timer = None  # While it sleeps, the service keeps nothing alive that may be removed meanwhile.
                 sleeper.park(wakes_at)
 
     def pending(self) -> int:
