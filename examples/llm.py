@@ -3,9 +3,10 @@
     pip install penstock tenacity
     python examples/llm.py
 
-It starts a small service of that kind to talk to. Requests are paced, a few are under way at once, and what takes too
-long is given up. What is refused or fails is tried again by tenacity, which waits by the library's `sleep`: so the
-context ends that as well, and `Cancelled`, which is no `Exception`, is not taken for a failure to be tried again.
+It starts a small service of that kind to talk to. Requests are paced, those that are tries again as well, or they would
+make a service that is busy busier; a few are under way at once, and what takes too long is given up. What is refused or
+fails is tried again by tenacity, which waits by the library's `sleep`: so the context ends that as well, and
+`Cancelled`, which is no `Exception`, is not taken for a failure to be tried again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from penstock import DeadlineExceeded, Stream, call, fail_after, sleep
+from penstock import DeadlineExceeded, RecvChannel, Stream, call, fail_after, sleep, tick
 
 PROMPTS = 60
 A_SECOND = 100
@@ -71,8 +72,9 @@ def request(url: str, prompt: str) -> str:
     sleep=sleep,
     reraise=True,
 )
-def ask(url: str, prompt: str) -> str:
-    """The answer, after as many tries as it takes, but not more than some."""
+def ask(url: str, prompt: str, pace: RecvChannel[float]) -> str:
+    """The answer, after as many tries as it takes, but not more than some. Each try waits for its turn at the pace."""
+    pace.recv()
     with fail_after(PATIENCE):
         return call(request, url, prompt)
 
@@ -83,7 +85,8 @@ def main() -> None:
         threading.Thread(target=service.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{service.server_port}/"
         prompts = (f"prompt {number}" for number in range(PROMPTS))
-        answers = Stream(prompts).throttle(A_SECOND).map(lambda prompt: ask(url, prompt), limit=AT_ONCE).collect()
+        pace = tick(1 / A_SECOND)
+        answers = Stream(prompts).map(lambda prompt: ask(url, prompt, pace), limit=AT_ONCE).collect()
         service.shutdown()
     assert answers == [f"PROMPT {number}" for number in range(PROMPTS)]
     print(f"{len(answers)} answers, in order")
