@@ -377,6 +377,30 @@ def test_fork() -> None:
 
 
 @posix
+@pytest.mark.skipif(penstock.COMPILED, reason="a compiled kernel's locks cannot be held from outside")
+def test_a_lock_that_nobody_gives_back_in_the_child_holds_up_no_timer() -> None:
+    """A deadline of the parent's whose scope was locked at the fork does not keep the child's timers from expiring."""
+    out = run(
+        """
+        context = Context.background().with_timeout(0.3)
+        lock = context._lock = threading.Lock()  # which has no owner that a thread of the child could be taken for
+        lock.acquire()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            later = fail_after(0.5)  # starts the child's service, which meets the parent's deadline first
+            later.done.recv_ok()
+            os._exit(0)
+        lock.release()
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+        print("ok")
+        """
+    )
+    assert out == "ok"
+
+
+@posix
 def test_forks_amid_the_traffic() -> None:
     """Forked at whatever instant: no lock of the kernel is held for ever in the child."""
     out = run(

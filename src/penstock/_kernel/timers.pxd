@@ -9,8 +9,13 @@ cdef double number(object value, str name, str kind) except? -1.0
 cdef class Timer:
     cdef double deadline
     cdef Py_ssize_t position
+    cdef bint inherited
     cdef object __weakref__
     cdef void expire(self) except *
+
+@cython.final
+cdef class Inherited:
+    cdef Timer _timer
 
 @cython.final
 cdef class TimerService:

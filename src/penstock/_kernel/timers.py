@@ -5,6 +5,8 @@ Invariants (guarded by the service's lock)
   T2. While `_serving`, a thread runs `_serve`, and wakes no later than the first deadline: `_wakes_at` is when it wakes
       by itself, and a timer due before that wakes it.
   T3. A timer expires once for each time it is added, unless it is removed first, outside the lock.
+  T4. `timer.inherited` while it waits in a child process since before the fork. What it locks to expire may be held for
+      ever by a thread that has not come along, so it expires in a thread of its own, and holds up no other.
 A removed timer is forgotten at once: removal costs the logarithm of the number of timers.
 """
 
@@ -46,14 +48,27 @@ def number(value: Any, name: str, kind: str) -> float:
 class Timer:
     """Something due at a time. Subclasses say what `expire` does; it must not park or take long."""
 
-    __slots__ = ("__weakref__", "deadline", "position")
+    __slots__ = ("__weakref__", "deadline", "inherited", "position")
 
     def __init__(self) -> None:
         self.deadline = 0.0
+        self.inherited = False
         self.position = -1
 
     def expire(self) -> None:
         raise NotImplementedError
+
+
+class Inherited:
+    """Lets a timer expire in a thread of its own (T4)."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    def __call__(self) -> None:
+        self._timer.expire()
 
 
 class TimerService:
@@ -78,6 +93,7 @@ class TimerService:
             if timer.position >= 0:
                 self._take_out(timer)
             timer.deadline = deadline
+            timer.inherited = False
             self._heap.append(timer)
             self._rise(timer, len(self._heap) - 1)
             if not self._serving:
@@ -176,7 +192,10 @@ class TimerService:
             if due:
                 for timer in due:
                     try:
-                        timer.expire()
+                        if timer.inherited:
+                            SEAM.runtime.start(Inherited(timer))
+                        else:
+                            timer.expire()
                     except BaseException:  # noqa: BLE001  one timer's failure must not stop the others
                         sys.excepthook(*sys.exc_info())
                 due.clear()
@@ -197,6 +216,8 @@ class TimerService:
 
     def after_fork_in_child(self) -> None:
         """The thread that served is gone; the next timer starts another."""
+        for timer in self._heap:
+            timer.inherited = True
         self._serving = False
         self._sleeper = None
         lock_drop(self._lock)
