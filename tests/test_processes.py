@@ -28,14 +28,19 @@ from penstock import *
 
 def start(program: str, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-X", "faulthandler", *options, "-c", HEADER + textwrap.dedent(program)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=os.name == "posix"
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGABRT)
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGABRT)  # The children too: they hold the pipes open.
+        else:
+            process.kill()
         out, err = process.communicate()
         pytest.fail(f"hung; {out}\n{err}")
     return process.returncode, out, err

@@ -37,5 +37,7 @@ cdef class TimerService:
     cdef void _take_due(self, list due, double now) noexcept
     @cython.locals(timer=Timer, sleeper=Waiter, now=double, wakes_at=double)
     cpdef _serve(self)
+    @cython.locals(timer=Timer)
+    cdef void _inherit(self) noexcept
 
 cdef TimerService TIMERS

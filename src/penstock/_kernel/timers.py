@@ -214,10 +214,13 @@ class TimerService:
     def after_fork(self) -> None:
         lock_drop(self._lock)
 
-    def after_fork_in_child(self) -> None:
-        """The thread that served is gone; the next timer starts another."""
+    def _inherit(self) -> None:
         for timer in self._heap:
             timer.inherited = True
+
+    def after_fork_in_child(self) -> None:
+        """The thread that served is gone; the next timer starts another."""
+        self._inherit()
         self._serving = False
         self._sleeper = None
         lock_drop(self._lock)
