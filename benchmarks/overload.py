@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import urllib.request
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -64,8 +66,10 @@ def make_app(work: float, at_once: int, gauge: PressureGauge | None) -> Any:
 
 
 def serve(variant: str, limit: int, work: float, at_once: int) -> None:
-    """Print the port, and serve until terminated."""
+    """Print the port, and serve until killed, or until whoever started this has gone."""
     import uvicorn
+
+    threading.Thread(target=lambda: sys.stdin.read() or os._exit(0), daemon=True).start()
 
     limits = {
         "fixed": lambda: limit,
@@ -239,17 +243,15 @@ class Server:
     def __init__(self, variant: str, limit: int, chosen: argparse.Namespace) -> None:
         command = [sys.executable, __file__, "--serve", variant, "--limit", str(limit)]
         command += ["--work", str(chosen.work), "--at-once", str(chosen.at_once)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> int:
         assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
     def __exit__(self, *_error: object) -> None:
-        assert self._process.stdout is not None
         self._process.kill()  # Without a limit there may be minutes of work left.
-        self._process.wait(10)
-        self._process.stdout.close()
+        self._process.communicate()
 
 
 def limit_of(port: int) -> int:
