@@ -103,14 +103,12 @@ def record(index: int, case: Any, value: Any, ok: bool) -> Selected:
 
 def channel_of(case: Any) -> Any:
     """The channel of a case; TypeError for what is no case."""
-    if isinstance(case, ChannelCore):
-        return case
     if type(case) is SendCase:
-        sending = case
-        return sending.channel
+        return cython.cast(SendCase, case).channel
+    if isinstance(case, ChannelCore):
+        return cython.cast(ChannelCore, case)
     if isinstance(case, ReceiverCore):
-        view = case
-        return view._channel
+        return cython.cast(ReceiverCore, case)._channel
     if isinstance(case, SenderCore):
         raise TypeError("a sending view is no case of select; to send, pass view.sending(value)")
     raise TypeError(f"a case of select is a channel or receiving view, channel.sending(value), or None; not {case!r}")
@@ -198,7 +196,6 @@ def check_cases(cases: tuple[Any, ...]) -> bool:
     for case in cases:
         if case is None:
             continue
-        channel_of(case)
         if type(case) is SendCase:
             sending = case
             if sending.state == SPENT:
@@ -207,8 +204,10 @@ def check_cases(cases: tuple[Any, ...]) -> bool:
                 raise RuntimeError(
                     "this send case is waiting in another select; make one of its own with channel.sending(value)"
                 )
-        elif not isinstance(case, ChannelCore) and isinstance(case, MergeCore):
-            merged = True
+        elif not isinstance(case, ChannelCore):
+            channel_of(case)
+            if isinstance(case, MergeCore):
+                merged = True
     return merged
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 F = TypeVar("F")
 
@@ -12,3 +12,8 @@ compiled = False
 def final(method: F) -> F:
     """Compiled: the method is never overridden, so it is called directly."""
     return method
+
+
+def cast(_kind: object, value: Any) -> Any:
+    """Compiled: `value`, taken for one of that kind without looking."""
+    return value
