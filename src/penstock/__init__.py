@@ -15,6 +15,7 @@ task (`wait` has `wait_async`).
 
 from __future__ import annotations
 
+from penstock._kernel.threads import look_out
 from penstock._kernel.waiters import COMPILED
 from penstock.channel import (
     Channel,
@@ -27,7 +28,7 @@ from penstock.channel import (
     select,
 )
 from penstock.context import Context, cancel_scope, current, fail_after, move_on_after
-from penstock.errors import Cancelled, ChannelClosed, DeadlineExceeded, OutOfCapacity, WouldBlock
+from penstock.errors import Cancelled, ChannelClosed, DeadlineExceeded, DeadlockError, OutOfCapacity, WouldBlock
 from penstock.group import Group, Task, go
 from penstock.patterns.backpressure import AIMD, Gradient2, Permit, PressureGauge, Vegas
 from penstock.patterns.bounded import afor_each, apmap, for_each, pmap
@@ -40,6 +41,16 @@ from penstock.time import Ticker, Timer, after, asleep, sleep, tick
 
 __version__ = "0.1.0"
 
+
+def _look(slept: float) -> float | BaseException:
+    """For the main thread while it is parked for long: is anybody left who could wake it?"""
+    from penstock.deadlock.asleep import look_from_main
+
+    return look_from_main(slept)
+
+
+look_out(_look)
+
 __all__ = [
     "AIMD",
     "COMPILED",
@@ -50,6 +61,7 @@ __all__ = [
     "Condition",
     "Context",
     "DeadlineExceeded",
+    "DeadlockError",
     "Gradient2",
     "Group",
     "Mutex",

@@ -27,6 +27,18 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818
     """The deadline of a context passed. Raised at the edge of the scope whose deadline it was."""
 
 
+class DeadlockError(RuntimeError):
+    """All tasks are parked, and nothing is left that could wake one. Raised in the main task.
+
+    Whoever catches it goes on; the other tasks stay parked.
+    """
+
+    def __init__(self, report: Any) -> None:
+        super().__init__(f"all tasks are asleep, and nothing is left that could wake one\n\n{report}")
+        self.report = report
+        """Who waits for what: see `penstock.deadlock.report`."""
+
+
 class Cancelled(BaseException):
     """The ambient context has ended: it was cancelled, or its deadline has passed.
 

@@ -15,7 +15,7 @@ from penstock._kernel.scopes import ambient_variable
 from penstock._kernel.threads import start
 from penstock.channel import Channel, DoneChannel, SendChannel
 from penstock.context import current
-from penstock.errors import Cancelled
+from penstock.errors import Cancelled, DeadlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -406,7 +406,9 @@ class Group:
         if isinstance(error, Cancelled):
             if self._ending is None:
                 self._ending = error
-        elif isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or is_own_cancellation(error):
+        elif isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | DeadlockError) or is_own_cancellation(
+            error
+        ):
             if context is not None and is_own_cancellation(error):
                 return  # Somebody cancelled the member alone, or its loop is being closed.
             if self._bare is None:
@@ -470,7 +472,7 @@ class Group:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         context = self.context
-        interrupted = isinstance(error, KeyboardInterrupt)
+        interrupted = isinstance(error, KeyboardInterrupt | DeadlockError)
         noticed = False  # The context's ending is news once; the members are waited for all the same.
         try:
             self._member_ended(None, error)
@@ -483,9 +485,10 @@ class Group:
                 except Cancelled as ending:
                     noticed = True
                     self._member_ended(None, ending)
-                except Exception as failure:  # noqa: BLE001  a signal handler's: the body's, late
-                    self._member_ended(None, failure)
                 except BaseException as interrupt:
+                    if isinstance(interrupt, Exception) and not isinstance(interrupt, DeadlockError):
+                        self._member_ended(None, interrupt)  # A signal handler's: the body's, late.
+                        continue
                     if interrupted:
                         raise
                     interrupted = True
@@ -523,7 +526,9 @@ class Group:
                     self._running.finish_wait(waiter)
                 except GeneratorExit:
                     raise
-                except BaseException as interrupt:  # noqa: BLE001
+                except BaseException as interrupt:
+                    if isinstance(interrupt, DeadlockError) and isinstance(self._bare, DeadlockError):
+                        raise  # The members have been cancelled, and that does not help.
                     noticed = noticed or isinstance(interrupt, Cancelled)
                     self._member_ended(None, interrupt)
         finally:

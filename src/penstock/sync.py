@@ -12,6 +12,7 @@ from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, deadline_in, now
 from penstock._kernel.simulation import Abandoned
 from penstock.context import current
+from penstock.errors import DeadlockError
 from penstock.group import Task, is_async, start_task, wait_for_zero
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _whatever_happens(operation: Callable[..., object], *args: Any) -> None:
         try:
             operation(*args)
             break
-        except Abandoned:
+        except (Abandoned, DeadlockError):
             raise
         except BaseException as error:  # noqa: BLE001  raised below
             interrupted = error
@@ -122,7 +123,7 @@ async def _awhatever_happens(operation: Callable[[], Awaitable[None]]) -> None:
         try:
             await operation()
             break
-        except Abandoned:
+        except (Abandoned, DeadlockError):
             raise
         except BaseException as error:  # noqa: BLE001  raised below
             interrupted = error

@@ -14,24 +14,31 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+from penstock._kernel.loops import asyncio_tasks
+
 try:
     import cython
 except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import WAITING, atomic_load, lock_drop, lock_take
+    from penstock._kernel.channel import ChannelCore
+    from penstock._kernel.interpreted import lock_drop, lock_take
     from penstock._kernel.latch import Countdown
     from penstock._kernel.locks import MutexCore, RWMutexCore
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import FOREVER
+    from penstock._kernel.seam import SEAM
+    from penstock._kernel.shards import WAITING as WAITING_FOR_SHARDS
+    from penstock._kernel.threads import WORKERS
+    from penstock._kernel.timers import TIMERS
     from penstock._kernel.waiters import Node, Queue, Source, Waiter
 
 
 class Parked:
     """One parked operation."""
 
-    __slots__ = ("deadline", "future", "operation", "places", "since", "thread", "waiter")
+    __slots__ = ("cases", "deadline", "future", "operation", "places", "since", "thread", "waiter")
 
     def __init__(self) -> None:
         self.waiter: Any = None
@@ -47,6 +54,8 @@ class Parked:
         """For an asyncio task: the future that it awaits."""
         self.places: list[tuple[Any, int]] = []
         """What it waits for, and as what: a source, its ambient scope among them, and the kind of node there."""
+        self.cases: list[int] = []
+        """For each of the places: the index of the case, in a select."""
 
 
 def parked_by(waiter: Waiter) -> Parked:
@@ -62,11 +71,6 @@ def parked_by(waiter: Waiter) -> Parked:
     return parked
 
 
-def is_waiting(waiter: Waiter) -> bool:
-    """Is it parked, or about to be, in an operation that has not been decided?"""
-    return waiter._operation is not None and atomic_load(waiter._state) == WAITING
-
-
 def add_place(node: Node, parked: dict[Any, Parked]) -> None:
     """Note where `node` stands, if it stands in a queue and can fire."""
     source = node.source
@@ -77,12 +81,18 @@ def add_place(node: Node, parked: dict[Any, Parked]) -> None:
     if node.queue is not None and node.waiting():
         waiter = node.waiter
     lock_drop(source._lock)
-    if waiter is None or not is_waiting(waiter):
+    if waiter is None or not waiter.waiting():
         return
     operation = parked.get(waiter)
     if operation is None:
         operation = parked[waiter] = parked_by(waiter)
     operation.places.append((source, node.kind))
+    operation.cases.append(node.index)
+
+
+def add_waiter(waiter: Waiter, parked: dict[Any, Parked]) -> None:
+    if waiter.waiting() and waiter not in parked:
+        parked[waiter] = parked_by(waiter)
 
 
 def parked_operations() -> list[Parked]:
@@ -91,8 +101,8 @@ def parked_operations() -> list[Parked]:
     for thing in gc.get_objects():
         if type(thing) is Node:
             add_place(thing, parked)
-        elif isinstance(thing, Waiter) and is_waiting(thing) and thing not in parked:
-            parked[thing] = parked_by(thing)
+        elif isinstance(thing, Waiter):
+            add_waiter(thing, parked)
     return sorted(parked.values(), key=_age)
 
 
@@ -102,7 +112,11 @@ def _age(parked: Parked) -> float:
 
 def still_parked(parked: Parked) -> bool:
     """Is it the same operation that is parked, and not decided?"""
-    return is_waiting(parked.waiter)
+    return waiter_waits(parked.waiter)
+
+
+def waiter_waits(waiter: Waiter) -> bool:
+    return waiter.waiting()
 
 
 def fail(parked: Parked, error: BaseException) -> bool:
@@ -142,7 +156,24 @@ def rwmutex_holder(mutex: RWMutexCore) -> int | None:
     return holder if held else None
 
 
+def name_of_channel(channel: ChannelCore) -> str | None:
+    """The channel's name; nobody's code is called for it."""
+    name: str | None = channel._name
+    return name
+
+
+def registries() -> list[Any]:
+    """The containers in which the kernel notes what there is, and which let nobody get at it."""
+    return [WAITING_FOR_SHARDS, asyncio_tasks]
+
+
+def roots() -> list[Any]:
+    """What the kernel can get at by itself: jobs that threads are about to take, timers, and worlds."""
+    return [WORKERS, TIMERS, SEAM]
+
+
 # For the code above the kernel, which tells sources and the kernel's own objects apart.
 KERNEL_TYPES: tuple[type, ...] = (Node, Queue, Waiter)
 COUNTDOWN: type = Countdown
 SOURCE: type = Source
+CHANNEL: type = ChannelCore

@@ -164,8 +164,25 @@ class Parker:
         self._asleep.acquire()
 
 
+_sleepers: set[int] = set()
+
+
 def parker_park(parker: Parker, deadline: float, main_thread: bool) -> int:
     """1 when woken, 0 when the clock has passed `deadline`; raises what a signal handler raised."""
+    ident = thread_ident()
+    try:
+        _sleepers.add(ident)
+        return _sleep(parker, deadline, main_thread)
+    finally:
+        _sleepers.discard(ident)
+
+
+def parker_sleepers() -> int:
+    """How many threads are asleep in `parker_park`."""
+    return len(_sleepers)
+
+
+def _sleep(parker: Parker, deadline: float, main_thread: bool) -> int:
     while True:
         seconds = deadline - monotonic()
         if seconds > threading.TIMEOUT_MAX:
@@ -196,4 +213,5 @@ def raise_soon(error: BaseException) -> None:
 
 
 def parking_after_fork() -> None:
-    """No state that outlives a fork."""
+    """In the child process nobody sleeps."""
+    _sleepers.clear()

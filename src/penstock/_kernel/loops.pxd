@@ -1,5 +1,5 @@
 cimport cython
-from penstock._kernel.native cimport Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
+from penstock._kernel.native cimport Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, thread_ident
 from penstock._kernel.operations cimport Expiry, deadline_after, expire_at, note, settle, watch_ambient, FOREVER
 from penstock._kernel.scopes cimport Scope
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
@@ -10,6 +10,8 @@ cdef object Future
 cdef object CancelledError
 cdef object InvalidStateError
 cdef object current_task
+cdef object Task
+cdef object EventLoop
 cdef dict ports
 
 @cython.final

@@ -24,7 +24,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take
+    from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, thread_ident
     from penstock._kernel.operations import FOREVER, Expiry, expire_at, note, settle, watch_ambient
     from penstock._kernel.seam import SEAM, Interruption
     from penstock._kernel.waiters import Node, Waiter
@@ -39,6 +39,8 @@ Future: Any = None
 CancelledError: Any = None
 InvalidStateError: Any = None
 current_task: Any = None
+Task: Any = None
+EventLoop: Any = None
 
 ports: dict[int, Port] = {}
 
@@ -58,12 +60,14 @@ BINDING = Binding()
 
 
 def _bind() -> None:
-    global Future, CancelledError, InvalidStateError, current_task, get_running_loop
+    global Future, CancelledError, InvalidStateError, Task, EventLoop, current_task, get_running_loop
     import asyncio
 
     lock_take(BINDING.lock)
     if not atomic_load(BINDING.bound):
         Future = asyncio.Future
+        Task = asyncio.Task
+        EventLoop = asyncio.AbstractEventLoop
         CancelledError = asyncio.CancelledError
         InvalidStateError = asyncio.InvalidStateError
         current_task = asyncio.current_task
@@ -346,7 +350,7 @@ class _one_step:  # noqa: N801  an awaitable that suspends for one step of the l
 
 # For the code above the kernel
 
-_tasks: set[Any] = set()  # Loops refer to their tasks weakly.
+asyncio_tasks: set[Any] = set()  # Loops refer to their tasks weakly.
 
 
 def running_event_loop() -> Any:
@@ -359,6 +363,38 @@ def is_own_cancellation(error: BaseException) -> bool:
     return CancelledError is not None and isinstance(error, CancelledError)
 
 
+def task_awaiting(future: Any) -> Any:
+    """The asyncio task that awaits `future`; None if none does, or if that cannot be told."""
+    for callback, _context in getattr(future, "_callbacks", None) or ():
+        task = getattr(callback, "__self__", None)
+        if Task is not None and isinstance(task, Task):
+            return task
+    return None
+
+
+def name_and_coroutine(task: Any) -> tuple[str, Any]:
+    """The name of an asyncio task, and what it runs. Of a class derived from asyncio's no method is called."""
+    return Task.get_name(task), Task.get_coro(task)
+
+
+def weak_registries() -> list[Any]:
+    """The weak sets in which asyncio notes its tasks, and each loop its asynchronous generators."""
+    if "asyncio" not in sys.modules:
+        return []
+    tasks = sys.modules.get("asyncio.tasks")
+    return [getattr(tasks, name, None) for name in ("_all_tasks", "_scheduled_tasks", "_eager_tasks")]
+
+
+def is_loop_class(cls: type) -> bool:
+    """Are its instances event loops?"""
+    return EventLoop is not None and EventLoop in cls.__mro__
+
+
+def asynchronous_generators(loop: Any) -> Any:
+    """The weak set in which an event loop notes its asynchronous generators."""
+    return getattr(loop, "_asyncgens", None)
+
+
 def create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
     """Run `coroutine` as a task of `loop`, from any thread. In the end call `ended` with a cancellation."""
     if running_loop() is loop:
@@ -369,10 +405,120 @@ def create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
 
 def _create_task(loop: Any, coroutine: Any, context: Any, ended: Any) -> None:
     task = loop.create_task(coroutine, context=context)
-    _tasks.add(task)
+    asyncio_tasks.add(task)
     task.add_done_callback(partial(_task_done, ended))
 
 
 def _task_done(ended: Any, task: Any) -> None:
-    _tasks.discard(task)
+    asyncio_tasks.discard(task)
     ended(CancelledError())
+
+
+def running_task() -> Any:
+    """What tells the calling task from all others: the asyncio task, or the thread's identifier."""
+    if running_loop() is not None:
+        task = current_task()
+        if task is not None:
+            return task
+    return thread_ident()
+
+
+# Loops as others see them that look for what sleeps
+
+
+def is_loops_sleep(frame: Any) -> bool:
+    """Is a thread whose innermost frame is this one inside the selector of an event loop?"""
+    asyncio = sys.modules.get("asyncio")
+    above = frame.f_back
+    return (
+        asyncio is not None
+        and frame.f_code.co_name == "select"
+        and above is not None
+        and above.f_code is asyncio.BaseEventLoop._run_once.__code__
+    )
+
+
+def loop_without_work(frame: Any) -> Any:
+    """The event loop whose thread sleeps in `frame`, if nothing but another thread can give it work again.
+
+    None where it has work, timers, files, signals or processes to wait for, and where that cannot be known.
+    """
+    above = frame.f_back
+    loop = above.f_locals.get("self")
+    outer = above.f_back
+    while outer is not None:  # A loop inside a loop's callback: the outer one's work is not seen from here.
+        if outer.f_code is above.f_code:
+            return None
+        outer = outer.f_back
+    if not _is_plain(loop) or loop._ready or loop._stopping or loop._signal_handlers:
+        return None
+    if not all(handle._cancelled for handle in list(loop._scheduled)):
+        return None
+    files = loop._selector.get_map()
+    if files is None or list(files) != [loop._ssock.fileno()]:
+        return None
+    return loop
+
+
+def _is_plain(loop: Any) -> bool:
+    """Is it a loop of asyncio's own, whose inside is known?"""
+    import asyncio
+
+    plain = getattr(asyncio, "SelectorEventLoop", None)
+    return (
+        plain is not None
+        and isinstance(loop, plain)
+        and type(loop)._run_once is asyncio.BaseEventLoop._run_once
+        and type(loop).call_soon_threadsafe is asyncio.BaseEventLoop.call_soon_threadsafe
+        and type(loop._selector).__module__ == "selectors"
+    )
+
+
+def is_runners_handler(handler: Any) -> bool:
+    """Is it the handler that `asyncio.run` has for Ctrl-C?"""
+    asyncio = sys.modules.get("asyncio")
+    method = getattr(handler, "func", None)
+    return (
+        asyncio is not None
+        and getattr(method, "__func__", None) is getattr(asyncio.Runner, "_on_sigint", None) is not None
+    )
+
+
+def main_task(loop: Any) -> Any:
+    """The task that `loop.run_until_complete`, and so `asyncio.run`, waits for; None if there is none."""
+    import asyncio
+
+    ends = getattr(asyncio.base_events, "_run_until_complete_cb", None)
+    for task in asyncio.all_tasks(loop):
+        for callback, _ in getattr(task, "_callbacks", None) or ():
+            if callback is ends is not None:
+                return task
+    return None
+
+
+def awaited_by(task: Any) -> tuple[Any, Any]:
+    """The future that keeps `task` from going on, and who awaits it: `task`, or the last of a chain of tasks."""
+    awaited = task._fut_waiter
+    while isinstance(awaited, Task):
+        task = awaited
+        awaited = task._fut_waiter
+    return task, awaited
+
+
+def raise_in(task: Any, future: Any, error: BaseException) -> None:
+    """In the thread of its loop: let `task` raise `error` where it awaits `future`, which may be awaited by others."""
+    loop = future.get_loop()
+    for callback, context in future._callbacks or ():
+        if getattr(callback, "__self__", None) is task:
+            failed = loop.create_future()
+            failed.set_exception(error)
+            future.remove_done_callback(callback)
+            future.add_done_callback(_retrieve)
+            loop.call_soon(callback, failed, context=context)
+            return
+
+
+def _retrieve(future: Any) -> None:
+    """Nobody awaits it any more: what becomes of it is no news."""
+    if not future.cancelled():
+        future.exception()

@@ -40,7 +40,7 @@ typedef struct {
     PyThread_type_lock semaphore;
 } pk_parker;
 
-static pk_atomic pk_parkings, pk_spinners;
+static pk_atomic pk_parkings, pk_spinners, pk_sleepers;
 static int64_t pk_sleeper_answers_by = 0; /* microseconds on the monotonic clock */
 static int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_probe_every = PK_PROBE_LEAST, pk_processors = 0;
 
@@ -185,7 +185,9 @@ static int parker_park_at(pk_parker *parker, double deadline, int main_thread) {
         Py_BEGIN_ALLOW_THREADS
         if (pk_swap_if(parker->word, PK_IDLE, PK_ASLEEP)) {
             pk_add(pk_parkings, 1);
+            pk_add(pk_sleepers, 1);
             woken = PyThread_acquire_lock_timed(parker->semaphore, micros, 1) == PY_LOCK_ACQUIRED;
+            pk_add(pk_sleepers, -1);
             if (!woken && !pk_swap_if(parker->word, PK_ASLEEP, PK_IDLE)) {
                 /* Woken in this instant: the semaphore has been released, or is about to be. */
                 PyThread_acquire_lock(parker->semaphore, WAIT_LOCK);
@@ -228,8 +230,12 @@ static void raise_soon(PyObject *error) {
     if (Py_AddPendingCall(pk_raise_pending, error) < 0) Py_DECREF(error);
 }
 
+/* How many threads are asleep in `parker_park`. */
+static inline int parker_sleepers(void) { return pk_load(pk_sleepers); }
+
 static void parking_after_fork(void) {
     pk_spinners.value = 0;
+    pk_sleepers.value = 0;
     pk_poke(pk_processors, 0);
 #if PK_LOCKS
     pk_pool_lock = (PyMutex){0};

@@ -4,5 +4,6 @@ cdef extern from "parking.h":
     int parker_park(Parker, double, bint) except -1
     void parker_wake(Parker) noexcept
     void parker_free(Parker) noexcept
+    int parker_sleepers() noexcept
     void raise_soon(object) noexcept
     void parking_after_fork() noexcept

@@ -225,6 +225,11 @@ def thread_number() -> int:
     return thread_ident()
 
 
+def in_use() -> bool:
+    """Is any thread in another world?"""
+    return SEAM.runtime is SIMULATED and (bool(SIMULATED.worlds) or SIMULATED.elsewhere is not None)
+
+
 def start_for_real(function: Callable[[], object]) -> None:
     """Call `function` in a thread of the pool, whatever world the caller is in."""
     SIMULATED.real.start(function)

@@ -2,8 +2,9 @@ cimport cython
 from penstock._kernel.native cimport Lock, disown, lock_drop, lock_take, monotonic, random_below, thread_ident
 from penstock._kernel.loops cimport TaskWaiter, interrupter_for, new_task_waiter, refuse_in_loop
 from penstock._kernel.parking cimport (
-    Parker, parker_free, parker_park, parker_wake, parking_after_fork, raise_soon,
+    Parker, parker_free, parker_park, parker_sleepers, parker_wake, parking_after_fork, raise_soon,
 )
+from penstock._kernel.operations cimport FOREVER
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
 from penstock._kernel.timers cimport TIMERS, TimerService
 from penstock._kernel.waiters cimport Node, Source, Waiter
@@ -11,9 +12,17 @@ from penstock._kernel.waiters cimport Node, Source, Waiter
 cdef unsigned long main_thread
 
 @cython.final
+cdef class Lookout:
+    cdef object look
+
+cdef Lookout LOOKOUT
+
+@cython.final
 cdef class ThreadWaiter(Waiter):
     cdef Parker _parker
     cdef bint _in_main_thread
+    @cython.locals(seconds=double)
+    cdef void _park_looking(self) except *
 
 @cython.final
 cdef class Worker:
@@ -30,6 +39,8 @@ cdef class Workers:
     cdef void start(self, object function) except *
     @cython.locals(worker=Worker, sleeper=ThreadWaiter, retired=bint)
     cpdef _work(self, Worker worker)
+    @cython.locals(worker=Worker, idents=list)
+    cdef list idle(self)
     @cython.locals(above=Worker)
     cdef bint _retire(self, Worker worker) noexcept
 

@@ -30,12 +30,14 @@ if not cython.compiled:
         monotonic,
         parker_free,
         parker_park,
+        parker_sleepers,
         parker_wake,
         parking_after_fork,
         raise_soon,
         random_below,
     )
     from penstock._kernel.loops import interrupter_for, new_task_waiter, refuse_in_loop
+    from penstock._kernel.operations import FOREVER
     from penstock._kernel.seam import SEAM, Interruption, Runtime
     from penstock._kernel.timers import TIMERS
     from penstock._kernel.waiters import Node, Waiter
@@ -45,7 +47,22 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 
+FIRST_LOOK = 0.5
+
 main_thread = threading.main_thread().ident or 0
+
+
+class Lookout:
+    """Who looks now and then, while the main thread is parked for long, whether anybody is left to wake it."""
+
+    __slots__ = ("look",)
+
+    def __init__(self) -> None:
+        self.look: Any = None
+        """Given the seconds slept: those until the next look, or the error that the parked operation shall raise."""
+
+
+LOOKOUT = Lookout()
 
 
 class ThreadWaiter(Waiter):
@@ -65,7 +82,19 @@ class ThreadWaiter(Waiter):
         Waiter.add(self, node)
 
     def park(self, deadline: float) -> None:
-        parker_park(self._parker, deadline, self._in_main_thread)
+        if self._in_main_thread and deadline == FOREVER and LOOKOUT.look is not None:
+            self._park_looking()
+        else:
+            parker_park(self._parker, deadline, self._in_main_thread)
+
+    def _park_looking(self) -> None:
+        seconds = FIRST_LOOK
+        while not parker_park(self._parker, monotonic() + seconds, True):
+            answer = LOOKOUT.look(seconds)
+            if not isinstance(answer, BaseException):
+                seconds = answer
+            elif self.fail(answer):
+                return
 
     def wake(self) -> bool:
         parker_wake(self._parker)
@@ -176,6 +205,17 @@ class Workers:
         """How many threads there are."""
         return self._count
 
+    def idle(self) -> list[int]:
+        """Those without a job."""
+        idents: list[int] = []
+        lock_take(self._lock)
+        worker = self._idle
+        while worker is not None:
+            idents.append(worker._sleeper._ident)
+            worker = worker._below
+        lock_drop(self._lock)
+        return idents
+
     def before_fork(self) -> None:
         lock_take(self._lock)
 
@@ -237,10 +277,69 @@ def worker_count() -> int:
     return WORKERS.count()
 
 
+def idle_workers() -> list[int]:
+    """The pool's threads without a job."""
+    return WORKERS.idle()
+
+
+def sleeping_threads() -> int:
+    """How many threads are asleep in the library."""
+    return parker_sleepers()
+
+
+def main_thread_ident() -> int:
+    """The main thread."""
+    return main_thread
+
+
+def look_out(look: Callable[[float], float | BaseException] | None) -> None:
+    """Let `look` be called now and then by the main thread while it is parked without a deadline: see `Lookout`."""
+    LOOKOUT.look = look
+
+
+daemons: set[int] = set()
+"""The threads that `start_daemon` has started."""
+
+
+def start_daemon(function: Callable[[], object], name: str) -> None:
+    """Call `function` in a thread that is none of the pool's, in a context of its own, for those who only watch."""
+    threading.Thread(target=Context().run, args=(_watch, function), name=name, daemon=True).start()
+
+
+def _watch(function: Callable[[], object]) -> None:
+    ident = threading.get_ident()
+    daemons.add(ident)
+    try:
+        function()
+    finally:
+        daemons.discard(ident)
+
+
+def thread_with(ident: int) -> Any:
+    """The `threading.Thread` of a thread, if it has one. Takes no lock: for use in a signal handler."""
+    return threading._active.get(ident)
+
+
+def thread_registries() -> list[Any]:
+    """The containers in which `threading` notes all threads."""
+    return [threading._active, threading._dangling]
+
+
+def starts_thread(method: Any) -> bool:
+    """Is it the bound method with which a thread begins, and which the interpreter holds until the thread ends?"""
+    return getattr(method, "__func__", None) is threading.Thread._bootstrap
+
+
+def is_main_thread(ident: int) -> bool:
+    """Is that the main thread?"""
+    return ident == main_thread
+
+
 def _after_fork_in_child() -> None:
     global main_thread
     main_thread = threading.main_thread().ident or 0
     parking_after_fork()
+    daemons.clear()
     WORKERS.after_fork_in_child()
 
 

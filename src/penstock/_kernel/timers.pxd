@@ -39,5 +39,7 @@ cdef class TimerService:
     cpdef _serve(self)
     @cython.locals(timer=Timer)
     cdef void _inherit(self) noexcept
+    @cython.locals(ident="unsigned long")
+    cdef unsigned long idle_thread(self) noexcept
 
 cdef TimerService TIMERS

@@ -207,6 +207,15 @@ class TimerService:
         """How many timers wait."""
         return len(self._heap)
 
+    def idle_thread(self) -> int:
+        """The thread that serves and sleeps although there is no timer any more; 0 if there is none."""
+        ident = 0
+        lock_take(self._lock)
+        if self._sleeper is not None and not self._heap:
+            ident = self._sleeper._ident
+        lock_drop(self._lock)
+        return ident
+
     def before_fork(self) -> None:
         """Hold the lock over a fork, so that the child finds the heap whole."""
         lock_take(self._lock)
@@ -232,6 +241,11 @@ TIMERS = TimerService()
 def pending_timers() -> int:
     """How many timers wait in this process."""
     return TIMERS.pending()
+
+
+def idle_service() -> int:
+    """The thread that serves timers, while there is none; 0 if there is no such thread."""
+    return TIMERS.idle_thread()
 
 
 if hasattr(os, "register_at_fork"):

@@ -67,6 +67,7 @@ cdef class Waiter:
     cdef object __weakref__
     cdef void begin(self) noexcept
     cdef void add(self, Node node) noexcept
+    cdef bint waiting(self) noexcept
     cdef bint expire(self) noexcept
     cdef bint fail(self, object error) noexcept
     @cython.locals(node=Node, state=int)

@@ -256,6 +256,10 @@ class Waiter:
         node.sibling = self._nodes
         self._nodes = node
 
+    def waiting(self) -> bool:
+        """Is it parked, or about to be, in an operation that has not been decided?"""
+        return self._operation is not None and atomic_load(self._state) == WAITING and self._generation == generation
+
     def expire(self) -> bool:
         """Decide for the clock. False: it was decided already."""
         return bool(atomic_cas(self._state, WAITING, EXPIRED))

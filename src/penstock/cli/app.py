@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli import checking, lines, walking
 from penstock.cli.digesting import Digesting
 from penstock.cli.progress import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALGORITHMS = sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake"))
 
@@ -80,3 +84,34 @@ def serve(host: str, port: int, limit: int | None) -> None:
     from penstock.http.demo import make_app
 
     uvicorn.run(make_app(limit), host=host, port=port, log_level="warning" if port else "info", access_log=False)
+
+
+@penstock.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("-m", "is_module", is_flag=True, help="PROGRAM is a module, as after 'python -m'.")
+@click.argument("program")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(program: str, arguments: tuple[str, ...], *, is_module: bool) -> Callable[[], int]:
+    r"""Run a Python PROGRAM, watched for deadlocks.
+
+    PROGRAM is what would stand after 'python': a script, a directory or archive with a __main__, or '-m MODULE'. When
+    all of its tasks are asleep for ever, it ends with exit code 2 and a report. Locks that are taken in different
+    orders are reported as they are seen, leaked tasks at the end. Ctrl-\ prints a report, and the program goes on.
+    """
+    from penstock.cli.running import Program
+
+    return Program(program, arguments, is_module=is_module).run
+
+
+@penstock.command()
+@click.argument("process", type=click.IntRange(min=1), metavar="PID")
+@click.option("--json", "form", flag_value="json", help="The report as JSON.")
+@click.option("--mermaid", "form", flag_value="mermaid", help="Who waits for whom, as a Mermaid flowchart.")
+@click.option("--svg", "form", flag_value="svg", help="Who waits for whom, as a picture.")
+def dump(process: int, form: str | None) -> int:
+    """Print which tasks of a running process are parked, what they wait for, and where.
+
+    The process must be watched: started by 'penstock run', or calling penstock.deadlock.watch().
+    """
+    from penstock.cli.dumping import dump
+
+    return dump(process, form or "text")

@@ -1,0 +1,125 @@
+"""`penstock run`: run any program as Python would, watched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from penstock import deadlock
+from penstock._kernel.threads import sleeping_threads, worker_count
+from penstock.cli import programs
+from penstock.deadlock import lock_order
+from penstock.deadlock.asleep import SETTINGS
+from penstock.deadlock.reporting import paragraph
+from penstock.deadlock.stacks import BOUNDARIES
+from penstock.deadlock.watching import print_report
+from penstock.errors import DeadlockError
+from penstock.time import sleep
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+FAILED = 1
+DEADLOCK = 2
+
+
+class Program:
+    """A program that is to be run. It is found when it is run, since that may import modules of its own."""
+
+    def __init__(self, name: str, arguments: tuple[str, ...], *, is_module: bool) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._is_module = is_module
+
+    def run(self) -> int:
+        """Run it, and tell of the tasks that it has leaked. Returns the exit code, or raises the program's own exit."""
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # As Python has it; the command line has not.
+        deadlock.watch()
+        lock_order.start(threading=True)
+        SETTINGS.end = _end
+        try:
+            self._run()
+        except SystemExit:
+            _list_leaks()
+            raise
+        except KeyboardInterrupt as error:
+            _show(error)
+            _list_leaks()
+            sys.excepthook = _silent
+            raise  # So that Python ends by the signal, as it does of itself.
+        except programs.NoProgramError as error:
+            error.show()
+            return error.exit_code
+        except BaseException as error:  # noqa: BLE001  shown as Python shows it
+            _show(error)
+            if _is_deadlock(error):
+                return DEADLOCK
+            _list_leaks()
+            return FAILED
+        _list_leaks()
+        return 0
+
+    def _run(self) -> None:
+        find = programs.find_module if self._is_module else programs.find_script
+        sys.argv[:] = ["-m" if self._is_module else self._name, *self._arguments]
+        found = find(self._name)
+        sys.argv[0] = found.argv0
+        sys.modules["__main__"] = found.module
+        exec(found.code, found.module.__dict__)  # noqa: S102  that is what it is for
+
+
+BOUNDARIES.add(Program._run.__code__)
+
+
+def _end() -> None:
+    """Main has ended, and the threads that Python waits for sleep for ever: end the process."""
+    print("penstock: the main thread has ended; all others are asleep, and nothing can wake one\n", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    print_report()
+    os._exit(DEADLOCK)
+
+
+def _is_deadlock(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(DeadlockError) is not None
+    return isinstance(error, DeadlockError)
+
+
+def _silent(*_: object) -> None:
+    """What was to be shown has been shown."""
+
+
+def _show(error: BaseException) -> None:
+    """Show an uncaught error as Python would: by the program's own hook, if it has one, and without our frames."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, programs.__file__):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    try:
+        sys.excepthook(type(error), error, trace)
+    except Exception as failed:  # noqa: BLE001  the hook is the program's
+        sys.__excepthook__(type(failed), failed, failed.__traceback__)
+        sys.__excepthook__(type(error), error, trace)
+    else:
+        if sys.excepthook is not sys.__excepthook__ and isinstance(error, DeadlockError):
+            print(error, file=sys.stderr)
+
+
+def _list_leaks() -> None:
+    """Tell on standard error which tasks the program leaves behind that nothing can wake."""
+    patience = 25
+    while patience and sleeping_threads() < worker_count():
+        patience -= 1
+        sleep(0.01)  # Some may be about to park.
+    leaked = deadlock.leaks()
+    if not leaked:
+        return
+    lines = [f"penstock: {len(leaked)} {'task is' if len(leaked) == 1 else 'tasks are'} leaked"]
+    for record in leaked:
+        lines += ["", *paragraph(record)]
+    print(*lines, sep="\n", file=sys.stderr)

@@ -1,0 +1,128 @@
+"""The report: who is parked, what for, since when and where; which of them wait for each other in a circle."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from penstock.deadlock.drawing import mermaid, svg
+from penstock.deadlock.graph import cycles
+from penstock.deadlock.tasks import ParkedTask, RunningTask, Survey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from penstock._kernel.inspection import Parked
+    from penstock.deadlock.graph import Cycle
+    from penstock.deadlock.stacks import Frame
+
+_INDENT = "    "
+
+
+class Report:
+    """What was parked at one moment. `str` gives the text."""
+
+    __slots__ = ("cycles", "running", "tasks")
+
+    def __init__(self, tasks: Sequence[ParkedTask], running: Sequence[RunningTask]) -> None:
+        self.tasks = tuple(tasks)
+        """The parked tasks, those parked longest first."""
+        self.running = tuple(running)
+        """The tasks at work, and the threads that are no tasks of Penstock's."""
+        self.cycles: tuple[Cycle, ...] = cycles(self.tasks)
+        """Circles of tasks, each of which waits for the next."""
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+    def to_json(self) -> str:
+        """The report as JSON: an object with `tasks`, `cycles` and `running`."""
+        return json.dumps(
+            {
+                "tasks": [_task_as_data(task) for task in self.tasks],
+                "cycles": [[{"task": task, "waits_for": waiting} for task, waiting in cycle] for cycle in self.cycles],
+                "running": [{"name": task.name, "stack": _stack_as_data(task.stack)} for task in self.running],
+            },
+            indent=2,
+        )
+
+    def to_mermaid(self) -> str:
+        """The wait-for graph as a Mermaid flowchart."""
+        return mermaid(self.tasks, self.cycles)
+
+    def to_svg(self) -> str:
+        """The wait-for graph as a picture: an SVG document that needs nothing else."""
+        return svg(self.tasks, self.cycles)
+
+
+def report() -> Report:
+    """Look at what is parked now. May be called from anywhere, a signal handler included."""
+    return report_on(None)
+
+
+def report_on(operations: Iterable[Parked] | None) -> Report:
+    """As `report`, on these parked operations."""
+    survey = Survey(operations)
+    return Report([survey.parked_task(parked) for parked in survey.operations], survey.running_tasks())
+
+
+def _stack_as_data(stack: Iterable[Frame]) -> list[dict[str, Any]]:
+    return [{"file": frame.file, "line": frame.line, "function": frame.function} for frame in stack]
+
+
+def _task_as_data(task: ParkedTask) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "operation": task.operation,
+        "waits_for": [
+            {"kind": one.kind, "name": one.name, "case": one.case, "holders": list(one.holders)}
+            for one in task.waits_for
+        ],
+        "since": task.since,
+        "seconds": task.seconds,
+        "deadline": None if task.deadline is None or task.deadline == float("inf") else task.deadline,
+        "stack": _stack_as_data(task.stack),
+        "created": _stack_as_data(task.created),
+    }
+
+
+# The text
+
+
+def _lines(report: Report) -> list[str]:
+    if not report.tasks:
+        lines = ["Nothing is parked."]
+    else:
+        lines = [f"{len(report.tasks)} parked {'task' if len(report.tasks) == 1 else 'tasks'}"]
+    for task in report.tasks:
+        lines += ["", *paragraph(task)]
+    for cycle in report.cycles:
+        lines += ["", *circle(cycle)]
+    if report.running:
+        lines += ["", "At work:"]
+        for running in report.running:
+            where = f", {running.stack[-1]}" if running.stack else ""
+            lines.append(f"{_INDENT}{running.name}{where}")
+    return lines
+
+
+def paragraph(task: ParkedTask) -> list[str]:
+    """The lines on one parked task."""
+    until = "" if task.deadline is None else f", times out in {task.deadline - task.since - task.seconds:.1f} s"
+    first, *others = task.waits_for
+    lines = [f"{task.name}: in {task.operation} for {task.seconds:.1f} s{until}", f"{_INDENT}waits for {first}"]
+    lines += [f"{_INDENT}or for {other}" for other in others]
+    lines += [f"{_INDENT}at {frame}" for frame in reversed(task.stack)]
+    if task.created:
+        lines.append(f"{_INDENT}started at {task.created[-1]}")
+        lines += [f"{_INDENT}       and {frame}" for frame in reversed(task.created[:-1])]
+    return lines
+
+
+def circle(cycle: Cycle) -> list[str]:
+    """The lines on one circle."""
+    lines = ["Deadlock: a circle of tasks that wait for each other"]
+    for at, (task, waiting) in enumerate(cycle):
+        holder = cycle[(at + 1) % len(cycle)][0]
+        lines.append(f"{_INDENT}{task} waits for {waiting}, which is up to {holder}")
+    return lines

@@ -1,0 +1,79 @@
+"""Stacks of running and parked tasks, as plain data: files, lines and functions, nothing that keeps a frame alive."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import CodeType, FrameType
+
+LIBRARY = str(Path(__file__).parent.parent) + "/"
+_THREADING = sys.modules["threading"].Thread.run.__code__.co_filename if "threading" in sys.modules else ""
+BOUNDARIES: set[CodeType] = set()
+"""Functions that run a program: its stacks end where these are."""
+_DEEPEST = 200  # Frames of one stack; deeper ones are cut off.
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One line of a stack."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
+def frame_of(frame: FrameType) -> Frame:
+    """Where `frame` is now."""
+    return Frame(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_qualname)
+
+
+def is_library(code: CodeType) -> bool:
+    """Is it code of this package, or what a thread starts with?"""
+    return code.co_filename.startswith(LIBRARY) or code.co_filename == _THREADING
+
+
+def outwards(frame: FrameType | None) -> list[FrameType]:
+    """`frame` and its callers."""
+    frames: list[FrameType] = []
+    while frame is not None and len(frames) < _DEEPEST and frame.f_code not in BOUNDARIES:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def users_stack(frames: Iterable[FrameType]) -> tuple[Frame, ...]:
+    """Of frames from the innermost outwards: the user's part, the outermost first."""
+    stack = list(frames)
+    while stack and is_library(stack[0].f_code):
+        del stack[0]
+    while stack and is_library(stack[-1].f_code):
+        stack.pop()
+    return tuple(frame_of(frame) for frame in reversed(stack))
+
+
+def awaited(coroutine: Any) -> list[FrameType]:
+    """The suspended frames of a coroutine, from the innermost outwards."""
+    frames: list[FrameType] = []
+    while coroutine is not None and len(frames) < _DEEPEST:
+        for prefix in ("cr", "gi", "ag"):
+            frame = getattr(coroutine, prefix + "_frame", None)
+            if frame is not None:
+                frames.append(frame)
+                break
+        else:
+            break
+        coroutine = getattr(coroutine, "gi_yieldfrom" if prefix == "gi" else prefix + "_await", None)
+    return frames[::-1]
+
+
+def local(frame: FrameType, name: str) -> Any:
+    """A local variable of a frame that stands still."""
+    return frame.f_locals.get(name)
