@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from penstock import Channel, Mutex, WaitGroup, select
 
-left, right = Mutex(), Mutex()
+left = Mutex()
+right = Mutex()
 empty: Channel[str] = Channel(name="empty")
 unread: Channel[str] = Channel(name="unread")
 

@@ -204,18 +204,29 @@ def test_a_deadlock_in_asyncio(tmp_path: Path) -> None:
 
 
 @linux
-def test_threads_that_python_would_wait_for_without_end(tmp_path: Path) -> None:
-    """Main has ended, and threads that are no daemons sleep for ever: the process ends all the same."""
-    source = """
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        "thread.join()",
+        "threading.Event().wait()",
+        "import queue; queue.Queue().get()",
+    ],
+)
+def test_where_nothing_can_be_raised(tmp_path: Path, end: str) -> None:
+    """Main has ended, or sleeps in the standard library, and the others sleep in ours: the process ends."""
+    source = f"""
         import threading
         from penstock import Channel
-        threading.Thread(target=Channel().recv).start()
-        print("main ends")
+        thread = threading.Thread(target=Channel().recv)
+        thread.start()
+        print("so far")
+        {end}
     """
     done = run(tmp_path, source)
     assert done.returncode == 2
-    assert done.stdout == "main ends\n"
-    assert "the main thread has ended" in done.stderr
+    assert done.stdout == "so far\n"
+    assert "all tasks are asleep" in done.stderr
     assert "Channel.recv" in done.stderr
 
 

@@ -152,6 +152,20 @@ DEADLOCKS = [
         "deadlock: Channel.recv Channel.recv_ok Channel.recv_ok",
     ),
     deadlock(
+        "threads that wait for others in the standard library",
+        """
+        import queue, threading
+        silent, event = Channel(), threading.Event()
+        one = threading.Thread(target=silent.recv_ok)
+        threads = [one, threading.Thread(target=one.join), threading.Thread(target=event.wait)]
+        for thread in threads: thread.start()
+        with deadlocked(): Channel().recv()
+        silent.close()
+        event.set()
+        """,
+        "deadlock: Channel.recv Channel.recv_ok",
+    ),
+    deadlock(
         "a loop in another thread that waits for main",
         """
         import asyncio, threading
@@ -365,6 +379,45 @@ SURVIVORS = [
         """,
     ),
     survivor(
+        "threads that wait for others in the standard library, for a time",
+        """
+        import threading
+        channel, event = Channel(), threading.Event()
+        sleeper = threading.Thread(target=Channel().recv_ok, daemon=True)
+        sleeper.start()
+        threading.Thread(target=lambda: (sleeper.join(1.6), channel.send(1))).start()
+        channel.recv()
+        threading.Thread(target=lambda: (event.wait(1.6), channel.send(1))).start()
+        channel.recv()
+        print("went on")
+        """,
+    ),
+    survivor(
+        "threads that have been woken, and have not run yet",
+        """
+        import threading
+        channel = Channel()
+        turns = [threading.Condition() for _ in range(4)]
+
+        def pass_on(mine, following):
+            with mine:
+                while mine.wait():
+                    if channel.closed:
+                        return
+                    with following:
+                        following.notify()
+
+        for mine, following in zip(turns, turns[1:] + turns[:1]):
+            threading.Thread(target=pass_on, args=(mine, following), daemon=True).start()
+        sleep(0.2)
+        with turns[0]:
+            turns[0].notify()
+        go(lambda: (time.sleep(2.5), channel.close()))
+        channel.recv_ok()
+        print("went on")
+        """,
+    ),
+    survivor(
         "a task that waits for another process",
         """
         import subprocess, sys
@@ -542,6 +595,17 @@ SILENT = [
             await Channel().arecv()
 
         uvloop.run(main())
+        """,
+    ),
+    silent(
+        "another interpreter",
+        """
+        try:
+            from _interpreters import create
+        except ImportError:
+            from _xxsubinterpreters import create
+        other = create()
+        Channel().recv()
         """,
     ),
     silent(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +287,7 @@ def test_locks_are_called_by_where_they_were_made() -> None:
         pass
     with second, first:
         pass
-    assert "made at test_lock_order.py:" in lock_order.findings()[0].text
+    assert "made at test_lock_order.py:" in str(lock_order.findings()[0])
 
 
 def test_switched_off_nothing_is_in_the_way() -> None:
@@ -313,7 +314,9 @@ def test_the_standard_librarys_locks() -> None:
         with condition, condition:
             condition.wait(0.01)
             assert again._is_owned()
-            threading.Thread(target=lambda: print(again.acquire(blocking=False))).start()
+            thread = threading.Thread(target=lambda: print(again.acquire(blocking=False)))
+            thread.start()
+            thread.join()
         assert not again._is_owned()
         assert not lock_order.findings()
         with second, first: pass
@@ -330,3 +333,26 @@ def test_the_standard_librarys_locks() -> None:
     """)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "False\n['inversion']\n['inversion', 'double lock']\n"
+
+
+def test_what_tasks_have_left_locked_the_next_ones_do_not_hold() -> None:
+    """A task may end with a lock for another to release; the thread of the pool, and its number, are used again."""
+    kept, other = Mutex(), Mutex()
+    go(kept.acquire).result()
+    go(lock_and_release, other).result()
+    kept.release()
+    threading.Thread(target=kept.acquire).start()
+    wait_for(lambda: kept.locked)
+    for _ in range(3):
+        thread = threading.Thread(target=lock_and_release, args=(other,))
+        thread.start()
+        thread.join()
+    kept.release()
+    with other, kept:
+        pass
+    assert kinds() == []
+
+
+def lock_and_release(lock: Mutex) -> None:
+    with lock:
+        pass

@@ -64,7 +64,7 @@ cdef class ChannelCore(Source):
     @cython.locals(sender=Node, waiter=Waiter, at=Py_ssize_t, size=Py_ssize_t, to=Py_ssize_t, offset=Py_ssize_t)
     cdef bint _take_back_sent(self, Node node)
     @cython.locals(node=Node, waiter=Waiter)
-    cdef object _park_receive(self, object timeout, str operation)
+    cdef object _park_receive(self, object timeout, str operation, str instead)
     @cython.locals(node=Node, waiter=Waiter, outcome=int)
     cdef object _park_send(self, object value, object timeout)
     @cython.locals(waiter=TaskWaiter, node=Node, deadline=double)

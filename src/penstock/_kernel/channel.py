@@ -358,7 +358,7 @@ class ChannelCore(Source):
         """
         value = self.poll()
         if value is EMPTY:
-            value = self._park_receive(timeout, "Channel.recv")
+            value = self._park_receive(timeout, "Channel.recv", "Channel.arecv")
         if value is CLOSED:
             raise self.closed_error()
         return moved(value)
@@ -367,7 +367,7 @@ class ChannelCore(Source):
         """As `recv`, in Go's comma-ok form: `(value, True)`, or `(None, False)` once closed and drained."""
         value = self.poll()
         if value is EMPTY:
-            value = self._park_receive(timeout, "Channel.recv_ok")
+            value = self._park_receive(timeout, "Channel.recv_ok", "Channel.arecv_ok")
         if value is CLOSED:
             return None, False
         return value, True
@@ -385,11 +385,11 @@ class ChannelCore(Source):
         return moved(value)
 
     @cython.final
-    def _park_receive(self, timeout: float | None, operation: str) -> Any:
+    def _park_receive(self, timeout: float | None, operation: str, instead: str) -> Any:
         deadline = deadline_after(timeout)
         if deadline == 0.0:
             raise TimeoutError(f"{operation} timed out: nothing was ready")
-        waiter = SEAM.runtime.thread_waiter(operation, operation.replace(".", ".a"))
+        waiter = SEAM.runtime.thread_waiter(operation, instead)
         node = new_node(waiter, self, RECEIVE, None)
         value = self.receive(node)
         if value is not EMPTY:
@@ -426,7 +426,7 @@ class ChannelCore(Source):
     def __next__(self) -> Any:
         value = self.poll()
         if value is EMPTY:
-            value = self._park_receive(None, "Channel.recv")
+            value = self._park_receive(None, "Channel.recv", "Channel.arecv")
         if value is CLOSED:
             if self._error is not None:
                 raise self.closed_error()

@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING, Any
 from penstock._kernel.loops import is_runners_handler
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _TASKS = "/proc/self/task"
-
-
-def python_threads() -> dict[int, FrameType]:
-    """The innermost frame of every thread that runs Python, those of other interpreters too."""
-    return sys._current_frames()
 
 
 def native_threads() -> int | None:
@@ -29,15 +24,64 @@ def native_threads() -> int | None:
         return None
 
 
+# Where threads are known to sleep until another thread wakes them, which has not been done. Each is proved by the line
+# that its innermost frame is at; where there is no source to look at, nothing is.
+
+
+def sleeps_for_others(frame: FrameType) -> bool:
+    """Does a thread whose innermost frame this is sleep in the standard library, without a limit, for other threads?"""
+    return is_idle_executor_thread(frame) or waits_for_condition(frame) or waits_for_thread(frame)
+
+
 def is_idle_executor_thread(frame: FrameType) -> bool:
-    """Is it a thread of a `ThreadPoolExecutor` that waits for work, and none has been submitted?"""
-    futures = sys.modules.get("concurrent.futures.thread")
-    if futures is None or frame.f_code is not futures._worker.__code__:
-        return False
-    if "work_queue.get(block=True)" not in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+    """A thread of a `ThreadPoolExecutor` that waits for work, and none has been submitted."""
+    worker = getattr(sys.modules.get("concurrent.futures.thread"), "_worker", None)  # It may be being imported.
+    if worker is None or frame.f_code is not worker.__code__ or "work_queue.get(block=True)" not in _line(frame):
         return False
     queue = frame.f_locals.get("work_queue")
     return queue is not None and bool(queue.empty())
+
+
+def waits_for_condition(frame: FrameType) -> bool:
+    """One that waits to be notified: of a condition, an event, a queue."""
+    if frame.f_code is not _threading("Condition.wait") or "waiter.acquire()" not in _line(frame):
+        return False
+    names = frame.f_locals
+    if names.get("timeout") is not None or "saved_state" not in names:
+        return False
+    return bool(names["waiter"].locked())
+
+
+def waits_for_thread(frame: FrameType) -> bool:
+    """One that joins another, which has not ended."""
+    if frame.f_code is _threading("Thread.join"):
+        joins = ".join(timeout)" in _line(frame) and frame.f_locals.get("timeout") is None
+    elif frame.f_code is _threading("Thread._wait_for_tstate_lock"):  # up to Python 3.12
+        joins = "lock.acquire(block, timeout)" in _line(frame) and frame.f_locals.get("timeout") == -1
+    else:
+        return False
+    return joins and bool(frame.f_locals["self"].is_alive())
+
+
+def waits_for_threads_to_end(frame: FrameType) -> bool:
+    """Has the main thread, whose innermost frame this is, ended, so that Python waits for others that have not?"""
+    threading = sys.modules["threading"]
+    return frame.f_code is _threading("_shutdown") and any(
+        not thread.daemon and thread.is_alive() and thread is not threading.main_thread()
+        for thread in list(threading._active.values())
+    )
+
+
+def _threading(name: str) -> CodeType | None:
+    """The code of a function of the module `threading`."""
+    found: Any = sys.modules.get("threading")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return getattr(found, "__code__", None)
+
+
+def _line(frame: FrameType) -> str:
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno)
 
 
 def signal_handlers() -> list[Any]:
@@ -51,9 +95,3 @@ def signal_handlers() -> list[Any]:
         if callable(handler) and handler is not signal.default_int_handler and not is_runners_handler(handler):
             handlers.append(handler)
     return handlers
-
-
-def waits_for_threads_to_end(frame: FrameType) -> bool:
-    """Has the main thread, whose innermost frame this is, ended, so that Python waits for the others?"""
-    threading = sys.modules.get("threading")
-    return threading is not None and frame.f_code is threading._shutdown.__code__

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import CodeType, TracebackType
+    from types import CodeType, FrameType, TracebackType
 
 _STANDARD = tuple({f"{path}/" for name in ("stdlib", "platstdlib") for path in (sysconfig.get_path(name),) if path})
 _ADDED = ("site-packages", "dist-packages")  # Inside the standard library's directory, and no part of it.
@@ -23,8 +23,8 @@ class Hooks:
         """The calling task is about to wait for `lock`."""
         raise NotImplementedError
 
-    def taken(self, lock: Any) -> None:
-        """The calling task has `lock`."""
+    def taken(self, lock: Any, frame: FrameType) -> None:
+        """The calling task has taken `lock`, in `frame`."""
         raise NotImplementedError
 
     def released(self, lock: Any) -> None:
@@ -44,11 +44,14 @@ class WatchedLock:
         """The code that made it, and the instruction there."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        if blocking:
+        return self._acquire(blocking, timeout, sys._getframe(1))
+
+    def _acquire(self, blocking: bool, timeout: float, frame: FrameType) -> bool:
+        if blocking and timeout != 0:
             self._hooks.wanted(self, for_ever=timeout < 0)
         taken = self._lock.acquire(blocking, timeout)
         if taken:
-            self._hooks.taken(self)
+            self._hooks.taken(self, frame)
         return bool(taken)
 
     def release(self) -> None:
@@ -56,7 +59,7 @@ class WatchedLock:
         self._lock.release()
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return self._acquire(True, -1, sys._getframe(1))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -79,12 +82,12 @@ class WatchedRLock(WatchedLock):
         WatchedLock.__init__(self, lock, hooks, made)
         self._depth = 0  # Changed by the owner alone.
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+    def _acquire(self, blocking: bool, timeout: float, frame: FrameType) -> bool:
         if self._lock._is_owned():
             self._lock.acquire(blocking, timeout)
             self._depth += 1
             return True
-        taken = WatchedLock.acquire(self, blocking, timeout)
+        taken = WatchedLock._acquire(self, blocking, timeout, frame)
         if taken:
             self._depth = 1
         return taken
@@ -108,7 +111,7 @@ class WatchedRLock(WatchedLock):
         self._hooks.wanted(self, for_ever=True)
         self._lock._acquire_restore(inner)
         self._depth = depth
-        self._hooks.taken(self)
+        self._hooks.taken(self, sys._getframe(1))
 
 
 class _Factory(type):

@@ -282,7 +282,7 @@ class SemaphoreCore(Gate):
 
     def __enter__(self) -> Any:
         if not self.acquire_now(1):
-            self.acquire()
+            self.enter(0, 1, None, "Semaphore.acquire", "Semaphore.aacquire", False)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -12,6 +12,7 @@ cdef object InvalidStateError
 cdef object current_task
 cdef object Task
 cdef object EventLoop
+cdef dict modules
 cdef dict ports
 
 @cython.final
@@ -52,6 +53,7 @@ cdef class TaskWaiter(Waiter):
     cdef Expiry _expiry
     cdef void prepare(self, double deadline, str operation, bint shielded) except *
     cpdef _woken(self)
+    @cython.locals(scope_node=Node)
     cpdef Node settled(self)
     cdef void _disarm(self) except *
 

@@ -42,6 +42,7 @@ current_task: Any = None
 Task: Any = None
 EventLoop: Any = None
 
+modules: dict[str, Any] = sys.modules
 ports: dict[int, Port] = {}
 
 
@@ -79,7 +80,7 @@ def _bind() -> None:
 def running_loop() -> Any:
     """The event loop that the calling thread runs, or None."""
     if not atomic_load(BINDING.bound):
-        if "asyncio" not in sys.modules:
+        if "asyncio" not in modules:
             return None
         _bind()
     return get_running_loop()
@@ -209,12 +210,15 @@ class TaskWaiter(Waiter):
         """The await raised `error`: raise it again unless the operation has happened, and cannot be undone."""
         self._disarm()
         if self.retract() or not isinstance(error, CancelledError):
+            self._scope_node = None
             raise error
         self.redeliver(error)
 
     def settled(self) -> Node | None:
         self._disarm()
-        return settle(self, self._scope_node, self._operation)
+        scope_node = self._scope_node
+        self._scope_node = None  # Whoever still has the waiter has no business with the scope.
+        return settle(self, scope_node, self._operation)
 
     def _disarm(self) -> None:
         if self._expiry is not None:
@@ -372,6 +376,11 @@ def task_awaiting(future: Any) -> Any:
     return None
 
 
+def is_asyncio_task(thing: Any) -> bool:
+    """Is it a task of asyncio's?"""
+    return Task is not None and isinstance(thing, Task)
+
+
 def name_and_coroutine(task: Any) -> tuple[str, Any]:
     """The name of an asyncio task, and what it runs. Of a class derived from asyncio's no method is called."""
     return Task.get_name(task), Task.get_coro(task)
@@ -426,9 +435,14 @@ def running_task() -> Any:
 # Loops as others see them that look for what sleeps
 
 
+def _asyncio() -> Any:
+    """The module, if its names are bound. Before, it is not there, or another thread is about to import it."""
+    return sys.modules.get("asyncio") if atomic_load(BINDING.bound) else None
+
+
 def is_loops_sleep(frame: Any) -> bool:
     """Is a thread whose innermost frame is this one inside the selector of an event loop?"""
-    asyncio = sys.modules.get("asyncio")
+    asyncio = _asyncio()
     above = frame.f_back
     return (
         asyncio is not None
@@ -476,7 +490,7 @@ def _is_plain(loop: Any) -> bool:
 
 def is_runners_handler(handler: Any) -> bool:
     """Is it the handler that `asyncio.run` has for Ctrl-C?"""
-    asyncio = sys.modules.get("asyncio")
+    asyncio = _asyncio()
     method = getattr(handler, "func", None)
     return (
         asyncio is not None

@@ -3,7 +3,7 @@ from penstock._kernel.loops cimport interrupter_for, new_task_waiter, refuse_in_
 from penstock._kernel.native cimport LOCKS, thread_ident
 from penstock._kernel.operations cimport FOREVER
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
-from penstock._kernel.threads cimport ThreadWaiter
+from penstock._kernel.threads cimport ThreadWaiter, new_thread_waiter
 from penstock._kernel.timers cimport Timer
 from penstock._kernel.waiters cimport Node, Waiter
 

@@ -19,7 +19,7 @@ if not cython.compiled:
     from penstock._kernel.loops import interrupter_for, new_task_waiter, refuse_in_loop
     from penstock._kernel.operations import FOREVER
     from penstock._kernel.seam import SEAM, Interruption, Runtime
-    from penstock._kernel.threads import ThreadWaiter
+    from penstock._kernel.threads import ThreadWaiter, new_thread_waiter
     from penstock._kernel.waiters import Waiter
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Seat:
         self._next: ThreadWaiter | None = None
         self._occupied: Any = None
         if cython.compiled and LOCKS:
-            self._next = ThreadWaiter()
+            self._next = new_thread_waiter()
         else:
             self._occupied = _thread.allocate_lock()
             self._occupied.acquire()
@@ -188,7 +188,7 @@ class Seat:
         if not self._roused:
             return False
         self._roused = False
-        self._next = ThreadWaiter()  # Nobody rouses twice before this thread has been seen to go on.
+        self._next = new_thread_waiter()  # Nobody rouses twice before this thread has been seen to go on.
         return True
 
     def rouse(self) -> None:

@@ -24,6 +24,9 @@ cdef class ThreadWaiter(Waiter):
     @cython.locals(seconds=double)
     cdef void _park_looking(self) except *
 
+@cython.locals(waiter=ThreadWaiter)
+cdef ThreadWaiter new_thread_waiter()
+
 @cython.final
 cdef class Worker:
     cdef object _job

@@ -45,7 +45,22 @@ if not cython.compiled:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+try:
+    from _interpreters import list_all as list_interpreters  # type: ignore[import-not-found]
+except ImportError:
+    try:
+        from _xxsubinterpreters import list_all as list_interpreters  # type: ignore[import-not-found]
+    except ImportError:
+
+        def list_interpreters() -> list[Any]:
+            return []
+
+
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 IDLE_SECONDS = 10.0
+
+# From Python 3.14 on a thread may begin in a copy of its starter's context, and keep it for as long as it lives.
+INHERITS_CONTEXT = sys.version_info >= (3, 14)
 
 FIRST_LOOK = 0.5
 
@@ -72,8 +87,6 @@ class ThreadWaiter(Waiter):
 
     def __init__(self) -> None:
         Waiter.__init__(self)
-        self._in_main_thread = self._ident == main_thread
-        disown(self)
         if not cython.compiled:
             self._parker = Parker()
 
@@ -105,6 +118,17 @@ class ThreadWaiter(Waiter):
 
     def __dealloc__(self) -> None:
         parker_free(self._parker)
+
+
+def new_thread_waiter() -> ThreadWaiter:
+    """A waiter for the calling thread."""
+    waiter = ThreadWaiter.__new__(ThreadWaiter)
+    if not cython.compiled:
+        waiter.__init__()  # type: ignore[misc]  # compiled, a new waiter is as its __init__ makes it
+    waiter.begin()
+    waiter._in_main_thread = waiter._ident == main_thread
+    disown(waiter)
+    return waiter
 
 
 class Worker:
@@ -152,7 +176,9 @@ class Workers:
             worker = Worker()
             worker._job = function  # Not an argument: those a thread keeps until it ends.
             target = Context().run
-            threading.Thread(target=target, args=(self._work, worker), name="penstock-worker", daemon=True).start()
+            options: dict[str, Any] = {"context": Context()} if INHERITS_CONTEXT else {}
+            args = (self._work, worker)
+            threading.Thread(target=target, args=args, name="penstock-worker", daemon=True, **options).start()
         except BaseException:
             self._forget()
             raise
@@ -171,7 +197,7 @@ class Workers:
             except BaseException:  # noqa: BLE001  reported; the worker goes on
                 sys.excepthook(*sys.exc_info())
             function = None
-            sleeper = ThreadWaiter()
+            sleeper = new_thread_waiter()
             lock_take(self._lock)
             worker._sleeper = sleeper
             worker._below = self._idle
@@ -243,7 +269,7 @@ class Real(Runtime):
     def thread_waiter(self, operation: str, instead: str) -> Waiter:
         if instead:
             refuse_in_loop(operation, instead)
-        return ThreadWaiter()
+        return new_thread_waiter()
 
     def task_waiter(self) -> Waiter:
         return new_task_waiter()
@@ -313,6 +339,27 @@ def _watch(function: Callable[[], object]) -> None:
         function()
     finally:
         daemons.discard(ident)
+
+
+def other_interpreters() -> bool:
+    """Are there interpreters in the process beside this one?"""
+    return len(list_interpreters()) > 1
+
+
+def frames_of_threads() -> dict[int, Any]:
+    """The innermost frame of each thread; of the calling thread alone, if there are other interpreters.
+
+    `sys._current_frames` makes frame objects for their threads too. An interpreter with a GIL of its own frees those
+    with an allocator that they do not come from, and the process aborts.
+    """
+    if HAS_GIL and other_interpreters():
+        return {threading.get_ident(): sys._getframe()}
+    return sys._current_frames()
+
+
+def this_thread() -> int:
+    """The identifier of the calling thread."""
+    return threading.get_ident()
 
 
 def thread_with(ident: int) -> Any:

@@ -8,13 +8,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from penstock import deadlock
-from penstock._kernel.threads import sleeping_threads, worker_count
+from penstock._kernel.inspection import parked_operations
+from penstock._kernel.locks import now
+from penstock._kernel.threads import idle_workers, worker_count
 from penstock.cli import programs
 from penstock.deadlock import lock_order
 from penstock.deadlock.asleep import SETTINGS
 from penstock.deadlock.reporting import paragraph
 from penstock.deadlock.stacks import BOUNDARIES
-from penstock.deadlock.watching import print_report
+from penstock.deadlock.watching import tell_of_deadlock
 from penstock.errors import DeadlockError
 from penstock.time import sleep
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 FAILED = 1
 DEADLOCK = 2
+PATIENCE = 0.5
+"""So long, in seconds, what runs at the end may take to park, before leaks are listed."""
 
 
 class Program:
@@ -75,12 +79,11 @@ BOUNDARIES.add(Program._run.__code__)
 
 
 def _end() -> None:
-    """Main has ended, and the threads that Python waits for sleep for ever: end the process."""
-    print("penstock: the main thread has ended; all others are asleep, and nothing can wake one\n", file=sys.stderr)
+    """All is asleep, and the main thread is where nothing can be raised: end the process."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    print_report()
+    tell_of_deadlock()
     os._exit(DEADLOCK)
 
 
@@ -110,12 +113,17 @@ def _show(error: BaseException) -> None:
             print(error, file=sys.stderr)
 
 
+def _all_parked() -> bool:
+    """Are the library's threads parked, apart from those without work? Some may have been woken a moment ago."""
+    parked = {operation.thread for operation in parked_operations() if operation.future is None}
+    return len(parked) >= worker_count() - len(idle_workers())
+
+
 def _list_leaks() -> None:
     """Tell on standard error which tasks the program leaves behind that nothing can wake."""
-    patience = 25
-    while patience and sleeping_threads() < worker_count():
-        patience -= 1
-        sleep(0.01)  # Some may be about to park.
+    end = now() + PATIENCE
+    while not _all_parked() and now() < end:
+        sleep(0.01)
     leaked = deadlock.leaks()
     if not leaked:
         return

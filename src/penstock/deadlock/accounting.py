@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections import deque
 from contextvars import Context
 from functools import partial
-from types import BuiltinMethodType, FunctionType, MethodType
+from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
+from weakref import getweakrefcount, getweakrefs
 
 from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase
 from penstock._kernel.inspection import KERNEL_TYPES
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 _BATCH = 10_000
 _METHODS = (MethodType, BuiltinMethodType)
+_CONSUMERS = frozenset(map(id, (all, any, deque, dict, frozenset, list, max, min, set, sorted, sum, tuple)))
+_ITERATORS = (ChannelCore, GeneratorType, enumerate, filter, map, zip)
 
 
 class Account:
@@ -53,10 +57,9 @@ class Account:
         """The unreached objects that are referred to from outside."""
         probe: list[Any] = []
         self._objects[id(probe)] = probe
-        unreached = list(map(self._objects.__getitem__, self._marking.unreached))
+        unreached = list(self._unreached())
         unreached.append(probe)
         explained = self._explained(unreached)
-        excess: list[Any] = []
         counts = list(map(sys.getrefcount, unreached))
         usual = counts[-1] - 1  # The probe's, which has one reference apart from those that all have here.
         suspects = [
@@ -65,8 +68,19 @@ class Account:
         del unreached
         self._exempt.add(id(probe))
         self._set_aside(suspects)
-        excess = [thing for thing in suspects if id(thing) not in self._exempt]
-        return iter(excess)
+        proxied = []
+        if self._marking.proxies:
+            proxied = [thing for thing in self._unreached() if self._is_proxied(thing)]
+        return iter([*proxied, *(thing for thing in suspects if id(thing) not in self._exempt)])
+
+    def _unreached(self) -> Iterator[Any]:
+        return map(self._objects.__getitem__, self._marking.unreached)
+
+    def _is_proxied(self, thing: Any) -> bool:
+        """Does a weak proxy that has been reached stand for `thing`?"""
+        if not getweakrefcount(thing):
+            return False
+        return any(id(reference) in self._marking.proxies for reference in getweakrefs(thing))
 
     def _explained(self, unreached: list[Any]) -> dict[int, int]:
         """For each address how many references to it are known."""
@@ -74,8 +88,21 @@ class Account:
         for start in range(0, len(unreached), _BATCH):
             count_elements(explained, map(id, gc.get_referents(*unreached[start : start + _BATCH])))
         for one in self._candidates:
-            count_elements(explained, one.addresses)
+            count_elements(explained, one.references.addresses)
+            for address in one.references.managers:
+                if type(self._objects.get(address)) in _METHODS:  # It is the method itself that stands there.
+                    explained[address] = explained.get(address, 0) + 1
+            if one.readable:
+                count_elements(explained, map(id, filter(None, map(self._consumed, one.references.arguments))))
         return explained
+
+    def _consumed(self, stack: tuple[int, ...]) -> Any:
+        """What is consumed as an iterator by a function that is known to have one more reference to it."""
+        if len(stack) > 2 and not _CONSUMERS.isdisjoint(stack[-3:-1]):  # noqa: PLR2004  function, nothing, argument
+            thing = self._objects.get(stack[-1])
+            if isinstance(thing, _ITERATORS):
+                return thing
+        return None
 
     # What the interpreter and the compiled kernel hold on behalf of a parked thread
 
@@ -87,7 +114,15 @@ class Account:
             if one.readable and one.parked.operation == "select":
                 channels = frozenset(id(source) for source, _ in one.parked.places if isinstance(source, ChannelCore))
                 selects.setdefault(channels, []).append(one)
+        calls = {
+            stack[start:]: one
+            for one in self._candidates
+            if one.readable
+            for stack in one.references.arguments
+            for start in range(len(stack))
+        }
         contexts = []
+        methods = []
         for thing in suspects:
             kind = type(thing)
             if self._marking.is_cut(thing) or isinstance(thing, KERNEL_TYPES):
@@ -97,19 +132,21 @@ class Account:
                 self._belongs(getattr(thing.func, "__self__", None), tasks.get(id(thing.args[1])))
             elif kind in _METHODS and starts_thread(thing):
                 self._belongs(thing, threads.get(id(thing.__self__)))
-            elif kind in _METHODS and _is_enter(thing):
-                self._exempt.add(id(thing))  # 'with' up to Python 3.13: its counterpart, __exit__, is in the frame.
+            elif kind in _METHODS and _name(thing) in ("__enter__", "__exit__"):
+                methods.append(thing)
             elif kind is Context:
                 contexts.append(thing)
-            elif kind in (tuple, list) and selects:
-                owners = selects.get(_channels_of(thing))  # type: ignore[arg-type]
-                self._belongs(thing, owners[0] if owners else None)
+            elif kind in (tuple, list) and thing:
+                owner = calls.get(tuple(map(id, thing)))
+                owners = selects.get(_channels_of(thing)) if owner is None and selects else None
+                self._belongs(thing, owners[0] if owners else owner)
         self._set_contexts_aside(contexts)
+        self._set_methods_aside(methods)
 
     def _belongs(self, thing: Any, owner: Candidate | None) -> None:
         if owner is not None:
             self._exempt.add(id(thing))
-            owner.held.append(thing)
+            owner.belongings.append(thing)
 
     def _set_contexts_aside(self, contexts: list[Context]) -> None:
         """The context that a thread is in has the thread's scope in it; who else has the same is not known."""
@@ -127,12 +164,29 @@ class Account:
                     for context in found:
                         self._belongs(context, one)
 
+    def _set_methods_aside(self, methods: list[Any]) -> None:
+        """`with`, up to Python 3.13, has the methods in hand while it calls one of them.
 
-def _is_enter(method: Any) -> bool:
-    if sys.version_info >= (3, 14):
-        return False
+        Python 3.11 has `__exit__` in the frame meanwhile: who is no parked task gives itself away by that.
+        """
+        entered: dict[int, list[Candidate]] = {}
+        for one in self._candidates:
+            for address in one.references.managers:
+                entered.setdefault(address, []).append(one)
+        for name in ("__enter__", "__exit__"):
+            for thing in [method for method in methods if _name(method) == name]:
+                if name == "__enter__" and sys.version_info < (3, 12):
+                    self._exempt.add(id(thing))
+                    continue
+                owners = entered.get(id(thing.__self__), [])
+                alike = [other for other in methods if _name(other) == name and other.__self__ is thing.__self__]
+                if len(alike) <= len(owners):
+                    self._belongs(thing, owners[0])
+
+
+def _name(method: Any) -> str:
     function = method if type(method) is BuiltinMethodType else method.__func__
-    return type(function) in (BuiltinMethodType, FunctionType) and function.__name__ == "__enter__"
+    return function.__name__ if type(function) in (BuiltinMethodType, FunctionType) else ""
 
 
 def _channels_of(cases: tuple[Any, ...] | list[Any]) -> frozenset[int] | None:

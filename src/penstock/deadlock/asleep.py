@@ -6,7 +6,7 @@ parked all the time in between; and the second look finds nobody else. So nothin
 collected, since a finalizer may close a channel, and a third look decides.
 
 What could go on is not asleep: a timer or a deadline, a thread that is not known to sleep, a loop that waits for more
-than other threads, a signal handler, a simulated world.
+than other threads, a signal handler, a simulated world, another interpreter.
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock._kernel import simulation
 from penstock._kernel.foreign import (
-    is_idle_executor_thread,
     native_threads,
-    python_threads,
     signal_handlers,
+    sleeps_for_others,
     waits_for_threads_to_end,
 )
 from penstock._kernel.inspection import fail, parked_operations
 from penstock._kernel.loops import awaited_by, is_loops_sleep, loop_without_work, main_task, raise_in
-from penstock._kernel.threads import daemons, idle_workers, main_thread_ident, sleeping_threads
+from penstock._kernel.threads import (
+    daemons,
+    frames_of_threads,
+    idle_workers,
+    main_thread_ident,
+    other_interpreters,
+    sleeping_threads,
+)
 from penstock._kernel.timers import idle_service, pending_timers
 from penstock.errors import DeadlockError
 
@@ -46,8 +52,8 @@ class Asleep(NamedTuple):
     """The parked operations: the same ones, if nothing has moved."""
     loops: dict[int, Any]
     """The event loop of each thread that runs one."""
-    main_ended: bool
-    """Has the main thread come to its end?"""
+    main_elsewhere: bool
+    """Does the main thread sleep outside of the library, where nothing can be raised?"""
 
 
 class Settings:
@@ -59,7 +65,7 @@ class Settings:
         self.own_handlers: list[Any] = []
         """Signal handlers that wake nobody."""
         self.end: Callable[[], object] | None = None
-        """Called when the main thread has ended, and the other threads that Python waits for are asleep."""
+        """Called when all is asleep, and the main thread is where nothing can be raised: it joins, or has ended."""
 
 
 SETTINGS = Settings()
@@ -67,7 +73,7 @@ SETTINGS = Settings()
 
 def could_go_on(threads: int) -> bool:
     """Is there something, beside those Python threads, that could wake a task?"""
-    if pending_timers() or simulation.in_use():
+    if pending_timers() or simulation.in_use() or other_interpreters():
         return True
     natives = native_threads()
     if not SETTINGS.watching if natives is None else natives != threads:
@@ -110,7 +116,7 @@ class Observer:
             self._looking = False
 
     def _found(self) -> Asleep | None:
-        frames = python_threads()
+        frames = frames_of_threads()
         if could_go_on(len(frames)):
             return None
         unknown = set(frames) - daemons
@@ -129,12 +135,12 @@ class Observer:
         found = self._parked(unknown, quiet)
         if found is None:
             return None
-        again = python_threads()
+        again = frames_of_threads()
         if set(again) != set(frames) or could_go_on(len(again)):
             return None
-        if any(again[ident] is not frame for ident, frame in quiet.items()):
-            return None
-        return found
+        if all(again[ident] is frame and _sleeps_elsewhere(ident, frame) for ident, frame in quiet.items()):
+            return found
+        return None
 
     def _parked(self, unknown: set[int], quiet: dict[int, FrameType]) -> Asleep | None:  # noqa: C901  one look
         """What is parked, if that explains what all of these threads do."""
@@ -162,8 +168,8 @@ class Observer:
             return None
         if sleeping_threads() < len(unknown & (parked | idle)):
             return None
-        main = quiet.get(main_thread_ident())
-        return Asleep(frozenset(waiters), loops, main is not None and waits_for_threads_to_end(main))
+        main = main_thread_ident()
+        return Asleep(frozenset(waiters), loops, main in quiet and main not in loops)
 
     def _is_mine(self, thread: int) -> bool:
         return self._in_main_thread and thread == main_thread_ident()
@@ -171,7 +177,7 @@ class Observer:
 
 def _sleeps_elsewhere(ident: int, frame: FrameType) -> bool:
     """Does a thread whose innermost frame this is sleep in a place that is known, outside of the library?"""
-    if is_loops_sleep(frame) or is_idle_executor_thread(frame):
+    if is_loops_sleep(frame) or sleeps_for_others(frame):
         return True
     return ident == main_thread_ident() and waits_for_threads_to_end(frame)
 
@@ -203,7 +209,7 @@ def look_from_main(slept: float) -> float | BaseException:
 
 
 class LoopObserver:
-    """Looks, from a thread of its own, for what the main thread does not see that runs a loop or has ended."""
+    """Looks, from a thread of its own, for what the main thread does not see: it runs a loop, joins, or has ended."""
 
     def __init__(self) -> None:
         self._observer = Observer(in_main_thread=False)
@@ -219,7 +225,7 @@ class LoopObserver:
         task = None if loop is None else main_task(loop)
         if loop is not None and task is not None:
             loop.call_soon_threadsafe(_fail_awaited, task, deadlock_error())
-        elif found.main_ended and SETTINGS.end is not None:
+        elif found.main_elsewhere and SETTINGS.end is not None:
             SETTINGS.end()
         return 0.5
 

@@ -41,15 +41,17 @@ class Layout:
     """The first free place of the stack."""
     top_is_pointer: bool
     """Is that an address? Otherwise a number of places from the local variables on, or -1 while it is not known."""
+    exit_is_on_stack: bool
+    """Does `with` put `__exit__` onto the stack before it calls `__enter__`?"""
     collector_sees_generators: bool
     """Does a generator that executes show its references to the garbage collector?"""
 
 
 _LAYOUTS = {
-    (3, 11): Layout(9, 0, 3, 8, False, False),
-    (3, 12): Layout(9, 2, 5, 8, False, False),
-    (3, 13): Layout(9, 2, 5, 8, False, False),
-    (3, 14): Layout(10, 2, 5, 8, True, True),
+    (3, 11): Layout(9, 0, 3, 8, False, True, False),
+    (3, 12): Layout(9, 2, 5, 8, False, False, False),
+    (3, 13): Layout(9, 2, 5, 8, False, False, False),
+    (3, 14): Layout(10, 2, 5, 8, True, True, True),
 }
 
 
@@ -64,9 +66,9 @@ class Reader:
 
     def words(self, address: int, count: int) -> tuple[int, ...]:
         """`count` machine words; OSError if they are not there."""
-        if self._file < 0:
-            return tuple((ctypes.c_size_t * count).from_address(address))
-        return struct.unpack(f"{count}N", os.pread(self._file, count * _WORD, address))
+        size = count * _WORD
+        memory = ctypes.string_at(address, size) if self._file < 0 else os.pread(self._file, size, address)
+        return struct.unpack(f"{count}N", memory)
 
     def close(self) -> None:
         """Read no more."""
@@ -80,41 +82,74 @@ def places_of_locals(code: CodeType) -> int:
     return len(set(code.co_varnames) | set(code.co_cellvars)) + len(code.co_freevars)
 
 
-def references(reader: Reader, layout: Layout, frame: FrameType, *, borrowed: bool = False) -> list[int]:
-    """The addresses of what `frame` refers to, each as often as it does so.
+class Held:
+    """What frames refer to."""
 
-    For a generator of which the garbage collector tells it already: none. If what it has `borrowed` is asked for too,
-    all of it.
+    def __init__(self) -> None:
+        self.addresses: list[int] = []
+        """Each as often as the frames do so."""
+        self.managers: list[int] = []
+        """Of what is being entered or left by `with`, where the interpreter has its methods in hand."""
+        self.arguments: list[tuple[int, ...]] = []
+        """The stacks of frames that have called into C: at the end of each stand the arguments."""
+
+
+def references(reader: Reader, layout: Layout, frame: FrameType, held: Held, *, borrowed: bool = False) -> None:
+    """Add to `held` what `frame` refers to.
+
+    For a generator of which the garbage collector tells it already: nothing. If what it has `borrowed` is asked for
+    too, all of it.
     """
     code = frame.f_code
     generator = bool(code.co_flags & _GENERATOR)
     if generator and layout.collector_sees_generators and not borrowed:
-        return []
-    locals_at = layout.header
+        return
     places = places_of_locals(code)
     (address,) = reader.words(id(frame) + object.__basicsize__ + _WORD, 1)
-    words = reader.words(address, locals_at + places + code.co_stacksize)
-    found = list(words[locals_at : locals_at + places + _depth(layout, words, address, frame, places)])
+    words = reader.words(address, layout.header + places + code.co_stacksize)
+    found = list(words[layout.header : layout.header + places])
+    found += _stack(layout, words[layout.header + places :], words[layout.top], address, frame, held)
     if not generator:  # A generator's function is what the garbage collector knows even while it executes.
-        found += [words[layout.function], words[layout.namespace]]
-    elif words[layout.namespace]:
-        found.append(words[layout.namespace])
+        found.append(words[layout.function])
+    found.append(words[layout.namespace])
     if borrowed:
-        return [word & ~3 for word in found]
-    return [word for word in found if word and not word & 3]
+        held.addresses += [word & ~3 for word in found]
+    else:
+        held.addresses += [word for word in found if word and not word & 3]
 
 
-def _depth(layout: Layout, words: tuple[int, ...], address: int, frame: FrameType, places: int) -> int:
-    """How many places of the evaluation stack are in use."""
-    top = words[layout.top]
-    size = frame.f_code.co_stacksize
+def stack_of(reader: Reader, layout: Layout, frame: FrameType) -> tuple[int, ...]:
+    """The words of the evaluation stack of `frame`; those that are not in use may be anything."""
+    places = places_of_locals(frame.f_code)
+    (address,) = reader.words(id(frame) + object.__basicsize__ + _WORD, 1)
+    return reader.words(address + (layout.header + places) * _WORD, frame.f_code.co_stacksize)
+
+
+def _stack(
+    layout: Layout, words: tuple[int, ...], top: int, address: int, frame: FrameType, held: Held
+) -> tuple[int, ...]:
+    """Those words of the evaluation stack that are in use."""
+    before = layout.header + places_of_locals(frame.f_code)
     if layout.top_is_pointer:
-        depth = (top - address) // _WORD - layout.header - places if top else 0
-        return depth if 0 <= depth <= size else 0
+        depth = (top - address) // _WORD - before if top else 0
+        words = words[:depth] if 0 <= depth <= len(words) else ()
+        held.arguments.append(tuple(word & ~3 for word in words))
+        return words
     top &= 0xFFFFFFFF
-    if top < 0x80000000:  # noqa: PLR2004  it is no negative number
-        return min(max(0, top - places), size)
-    return min(depth_at(frame.f_code, frame.f_lasti), size)
+    if top < 0x80000000:  # noqa: PLR2004  In a call from Python to Python.
+        return words[: max(0, top - (before - layout.header))]
+    depth, instruction, leaving = depth_at(frame.f_code, frame.f_lasti)
+    words = words[:depth]
+    held.arguments.append(words)
+    manager = -1
+    if instruction.startswith("BEFORE_") and not layout.exit_is_on_stack:
+        manager = depth - 1
+    elif leaving:
+        manager = depth - 4  # In place of `__exit__`, for as long as the call lasts, what it is a method of.
+    if manager < 0:
+        return words
+    held.managers.append(words[manager])
+    return words[:manager] + words[manager + 1 :]
 
 
 _ENDS = frozenset(
@@ -124,10 +159,11 @@ _ENDS = frozenset(
 _JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
 
 
-def depth_at(code: CodeType, offset: int) -> int:
-    """How deep the evaluation stack is when the instruction at `offset` begins; it follows from the code alone.
+def depth_at(code: CodeType, offset: int) -> tuple[int, str, bool]:
+    """How deep the evaluation stack is when the instruction at `offset` begins, the instruction's name, and whether it
+    calls an `__exit__`.
 
-    0 if it cannot be told.
+    The depth follows from the code alone; 0 if it cannot be told.
     """
     instructions = list(dis.get_instructions(code))
     places = {instruction.offset: at for at, instruction in enumerate(instructions)}
@@ -150,7 +186,12 @@ def depth_at(code: CodeType, offset: int) -> int:
             depth += dis.stack_effect(instruction.opcode, argument, jump=False)
     while offset > 0 and offset not in places:
         offset -= 2  # Inside what belongs to an instruction.
-    return max(0, depths.get(offset, 0))
+    at = places.get(offset, 0)
+    if instructions[at].opname == "CALL" and instructions[at - 1].opname == "PRECALL":
+        at -= 1  # Python 3.11: that one counts the arguments.
+    before = [(one.opname, one.argval) for one in instructions[max(0, at - 3) : at]]
+    leaving = before == [("LOAD_CONST", None)] * 3 and instructions[at].arg == 2  # noqa: PLR2004  None, None, None
+    return max(0, depths.get(instructions[at].offset, 0)), instructions[at].opname, leaving
 
 
 class _Probe:
@@ -159,8 +200,9 @@ class _Probe:
 
 def _find(reader: Reader, layout: Layout, known: Any) -> tuple[int, ...]:
     """How often the caller's frame refers to each of the known things."""
-    found = references(reader, layout, sys._getframe(1))
-    return tuple(found.count(id(thing)) for thing in known)
+    held = Held()
+    references(reader, layout, sys._getframe(1), held)
+    return tuple(held.addresses.count(id(thing)) for thing in known)
 
 
 def _as_expected(reader: Reader, layout: Layout) -> bool:

@@ -56,17 +56,6 @@ class LockNode:
         self.before.clear()
 
 
-class Held:
-    """A lock that a task has taken."""
-
-    __slots__ = ("exclusive", "lock", "trace")
-
-    def __init__(self, lock: LockNode, trace: Trace, *, exclusive: bool) -> None:
-        self.lock = lock
-        self.trace = trace
-        self.exclusive = exclusive
-
-
 class Way:
     """One way in which an edge has come about."""
 
@@ -83,12 +72,14 @@ class Way:
 class Edge:
     """Somebody asked for the lock `to` while holding the lock `held`."""
 
-    __slots__ = ("held", "to", "ways")
+    __slots__ = ("held", "to", "ungated", "ways")
 
     def __init__(self, held: LockNode, to: LockNode) -> None:
         self.held = held
         self.to = to
         self.ways: list[Way] = []
+        self.ungated = False
+        """Has it come about without any gate? Then no other way is of interest."""
 
     def knows(self, gates: frozenset[LockNode]) -> bool:
         """Has it come about with these gates, or fewer?"""

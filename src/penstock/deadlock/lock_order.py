@@ -15,316 +15,179 @@ from __future__ import annotations
 
 import functools
 import sys
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from penstock._kernel import foreign_locks
-from penstock._kernel.loops import name_and_coroutine, running_task
-from penstock._kernel.threads import is_main_thread, thread_with
-from penstock.deadlock import traces
-from penstock.deadlock.lock_graph import MOST_WAYS, Graph, Held, LockNode, Way
-from penstock.deadlock.naming import made_at
-from penstock.deadlock.stacks import Frame, local, outwards
+from penstock._kernel.loops import running_task
+from penstock.deadlock.lock_findings import Finding, Step
+from penstock.deadlock.lock_graph import Graph
+from penstock.deadlock.lock_holding import Order
 from penstock.deadlock.wrapping import Wrapping
-from penstock.group import _run
+from penstock.group import Task
 from penstock.sync import Mutex, RWMutex, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.deadlock.lock_graph import Edge
-    from penstock.deadlock.traces import Trace
-
-
-class Step(NamedTuple):
-    """A task asked for one lock while it held another."""
-
-    task: str
-    held: str
-    """The lock that it held."""
-    wanted: str
-    """The lock that it asked for."""
-    held_stack: tuple[Frame, ...]
-    """Where it had taken the one, the innermost frame last."""
-    wanted_stack: tuple[Frame, ...]
-    """Where it asked for the other."""
-
-
-class Finding(NamedTuple):
-    """One mistake. As a string it is what is printed."""
-
-    kind: str
-    """"inversion", "double lock" or "recursive read lock"."""
-    text: str
-    """What is wrong, in a sentence."""
-    steps: tuple[Step, ...]
-    """Of an inversion all that take part in it; otherwise one."""
-
-    def __str__(self) -> str:
-        lines = [f"penstock: {self.text}"]
-        for step in self.steps:
-            lines.append(f"    {step.task} held {step.held}, taken")
-            lines += [f"        at {frame}" for frame in reversed(step.held_stack)]
-            lines.append(f"    and asked for {step.wanted}")
-            lines += [f"        at {frame}" for frame in reversed(step.wanted_stack)]
-        return "\n".join(lines)
-
+__all__ = ["Finding", "Step", "clear", "findings", "start", "stop"]
 
 _READ = 1
-
-_METHODS: dict[type, tuple[str, ...]] = {
-    Mutex: (
-        "acquire",
-        "aacquire",
-        "try_acquire",
-        "release",
-        "__enter__",
-        "__exit__",
-        "__aenter__",
-        "_reacquire",
-        "_areacquire",
-    ),
-    RWMutex: (
-        "acquire_read",
-        "aacquire_read",
-        "try_acquire_read",
-        "release_read",
-        "acquire_write",
-        "aacquire_write",
-        "try_acquire_write",
-        "release_write",
-    ),
-    Side: ("acquire", "aacquire", "try_acquire", "release", "_reacquire", "_areacquire"),
-}
-"""Conditions take and release their locks by these."""
-
-
-class _Order(foreign_locks.Hooks):
-    """What each task holds, and what has been found."""
-
-    def __init__(self) -> None:
-        self.held: dict[Any, list[Held]] = {}
-        """By task (see `running_task`); those that hold nothing are not in it."""
-        self.graph = Graph()
-        self.found: list[Finding] = []
-        self.printed = True
-        self._known: set[object] = set()
-
-    # What the wrapped methods tell
-
-    def want(self, lock: Any, kind: str, *, exclusive: bool, for_ever: bool) -> None:
-        """The calling task is about to wait for `lock`."""
-        held = self.held.get(running_task())
-        if not held:
-            return
-        known = self.graph.lock(lock, kind)
-        again = [each for each in held if each.lock is known]
-        if again:
-            if for_ever:
-                self._again(lock, again[-1], exclusive=exclusive or again[-1].exclusive)
-            return
-        for each in tuple(held):
-            gates = (
-                frozenset(other.lock for other in held if other.exclusive and other is not each)
-                if len(held) > 1
-                else _NO_GATES
-            )
-            edge = each.lock.after.get(known)
-            if edge is None or not edge.knows(gates):
-                self._order(self.graph.edge(each.lock, known), gates, each)
-
-    def take(self, lock: Any, kind: str, *, exclusive: bool) -> None:
-        """The calling task has `lock`."""
-        held = Held(self.graph.lock(lock, kind), traces.take_down(2), exclusive=exclusive)
-        task = running_task()
-        mine = self.held.get(task)
-        if mine is None:
-            self.held[task] = [held]
-        else:
-            mine.append(held)
-
-    def release(self, lock: Any, *, exclusive: bool) -> None:
-        """`lock` is about to be free: the calling task's own, or, as any task may release it, another's."""
-        known = self.graph.locks.get(id(lock))
-        if known is None:
-            return
-        task = running_task()
-        if not self._drop(task, known, exclusive=exclusive):
-            for other in list(self.held):
-                if self._drop(other, known, exclusive=exclusive):
-                    return
-
-    def _drop(self, task: Any, known: LockNode, *, exclusive: bool) -> bool:
-        held = self.held.get(task)
-        if held is None:
-            return False
-        for at in range(len(held) - 1, -1, -1):
-            if held[at].lock is known and held[at].exclusive == exclusive:
-                del held[at]
-                if not held:
-                    self.held.pop(task, None)
-                return True
-        return False
-
-    # The locks of `threading`
-
-    def wanted(self, lock: Any, *, for_ever: bool) -> None:
-        self.want(lock, "threading.Lock", exclusive=True, for_ever=for_ever)
-
-    def taken(self, lock: Any) -> None:
-        self.take(lock, "threading.Lock", exclusive=True)
-
-    def released(self, lock: Any) -> None:
-        self.release(lock, exclusive=True)
-
-    # What is found
-
-    def _order(self, edge: Edge, gates: frozenset[LockNode], held: Held) -> None:
-        way = Way(gates, held.trace, traces.take_down(3), _task_name())
-        if len(edge.ways) < MOST_WAYS:
-            edge.ways.append(way)
-        circle = self.graph.circle(edge, way)
-        if circle is None:
-            return
-        places = frozenset((traces.innermost(each.held_trace), traces.innermost(each.trace)) for _, each in circle)
-        locks = frozenset(each.held.serial for each, _ in circle)
-        if {places, locks} & self._known:
-            return
-        self._known |= {places, locks}
-        steps = tuple(_step(each.task, at.held, at.to, each.held_trace, each.trace) for at, each in circle)
-        text = f"{len(steps)} locks are taken in different orders, which may end in a deadlock"
-        self._tell(Finding("inversion", text, steps))
-
-    def _again(self, lock: Any, held: Held, *, exclusive: bool) -> None:
-        trace = traces.take_down(3)
-        place = ("again", traces.innermost(trace))
-        if place in self._known:
-            return
-        self._known.add(place)
-        step = _step(_task_name(), held.lock, held.lock, held.trace, trace)
-        if exclusive:
-            text = f"{step.task} waits for {step.wanted}, and holds it itself"
-            self._tell(Finding("double lock", text, (step,)))
-            return
-        text = f"{step.task} asks for {step.wanted} for reading, and holds it for reading already; "
-        if lock.waiting():
-            text += "a writer waits in between: a deadlock"
-        else:
-            text += "with a writer in between this is a deadlock"
-        self._tell(Finding("recursive read lock", text, (step,)))
-
-    def _tell(self, finding: Finding) -> None:
-        self.found.append(finding)
-        if self.printed and sys.stderr is not None:
-            print(finding, file=sys.stderr, flush=True)  # noqa: T201  that is what it is for
-
-
-_NO_GATES: frozenset[LockNode] = frozenset()
-
-
-def _step(task: str, held: LockNode, wanted: LockNode, held_trace: Trace, trace: Trace) -> Step:
-    return Step(task, _name(held), _name(wanted), traces.stack_of(held_trace), traces.stack_of(trace))
-
-
-def _name(known: LockNode) -> str:
-    """What a lock is called: by where it was made, if that has been recorded, and by its number among all."""
-    lock = known.reference()
-    site = traces.stack_of((lock.made,)) if isinstance(lock, foreign_locks.WatchedLock) else made_at(lock)
-    made = f" made at {PurePath(site[-1].file).name}:{site[-1].line}" if site else ""
-    return f"{known.kind} #{known.serial}{made}"
-
-
-def _task_name() -> str:
-    task = running_task()
-    if not isinstance(task, int):
-        return f"asyncio task {name_and_coroutine(task)[0]}"
-    for frame in outwards(sys._getframe(1)):
-        if frame.f_code is _run.__code__:
-            return f"task {local(frame, 'task').name}"
-    return "main thread" if is_main_thread(task) else f"thread {getattr(thread_with(task), '_name', task)}"
-
-
-_ORDER = _Order()
-
-
-def _identity(target: Any) -> tuple[Any, str]:
-    """The lock, and its kind; a side stands for its read/write mutex."""
-    if isinstance(target, Side):
-        return target._rw, "rwmutex"
-    return target, "mutex" if type(target) is Mutex else "rwmutex"
+_ORDER = Order()
+_want = _ORDER.want
+_take = _ORDER.take
+_take_within = _ORDER.take_within
+_release = _ORDER.release
+_held = _ORDER.held
+_frame = sys._getframe
 
 
 def _is_try(timeout: Any) -> bool:
     return isinstance(timeout, int | float) and timeout <= 0
 
 
-def _wrap(original: Callable[..., Any], _cls: type, name: str) -> Callable[..., Any]:
-    """The method that tells, beside doing what it does."""
-    if "release" in name or name == "__exit__":
-        wrapped = _wrap_release(original, name)
-    elif name.startswith("try_"):
-        wrapped = _wrap_try(original, name)
-    elif name in ("aacquire", "aacquire_read", "aacquire_write", "__aenter__", "_areacquire"):
-        wrapped = _wrap_async(original, name)
-    else:
-        wrapped = _wrap_acquire(original, name)
-    return functools.update_wrapper(wrapped, original, ("__name__", "__qualname__", "__doc__"), ())
+# What stands for the methods, for as long as this is on. The frame that takes a lock is the wrapper's caller.
 
 
-def _exclusive(target: Any, name: str) -> bool:
-    if isinstance(target, Side):
-        return target._kind != _READ
-    return not name.endswith("_read")
+def _entering(original: Callable[..., Any], cls: type, _name: str) -> Callable[..., Any]:
+    """`with mutex:`, the most frequent way."""
+    kind = _kind(cls)
+
+    def enter(lock: Any) -> Any:
+        task = running_task()
+        mine = _held.get(task)
+        if mine is not None:
+            _want(mine, lock, kind, exclusive=True, for_ever=True)
+        result = original(lock)
+        _take_within(task, lock, kind, _frame(1))
+        return result
+
+    return enter
 
 
-def _wrap_acquire(original: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _acquiring(original: Callable[..., Any], cls: type, name: str) -> Callable[..., Any]:
+    kind = _kind(cls)
+    always = None if cls is Side else not name.endswith("_read")
+
     def acquire(target: Any, *args: Any, **options: Any) -> Any:
-        lock, kind = _identity(target)
-        exclusive = _exclusive(target, name)
-        timeout = args[0] if args else options.get("timeout")
-        if not _is_try(timeout):
-            _ORDER.want(lock, kind, exclusive=exclusive, for_ever=timeout is None)
+        lock = target if always is not None else target._rw
+        exclusive = target._kind != _READ if always is None else always
+        task = running_task()
+        mine = _held.get(task)
+        if mine is not None:
+            timeout = args[0] if args else options.get("timeout")
+            if not _is_try(timeout):
+                _want(mine, lock, kind, exclusive=exclusive, for_ever=timeout is None)
         result = original(target, *args, **options)
-        _ORDER.take(lock, kind, exclusive=exclusive)
+        _take(task, lock, kind, _frame(1), exclusive=exclusive)
         return result
 
     return acquire
 
 
-def _wrap_async(original: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _acquiring_async(original: Callable[..., Any], cls: type, name: str) -> Callable[..., Any]:
+    kind = _kind(cls)
+    always = None if cls is Side else not name.endswith("_read")
+
     async def acquire(target: Any, *args: Any, **options: Any) -> Any:
-        lock, kind = _identity(target)
-        exclusive = _exclusive(target, name)
-        timeout = args[0] if args else options.get("timeout")
-        if not _is_try(timeout):
-            _ORDER.want(lock, kind, exclusive=exclusive, for_ever=timeout is None)
+        lock = target if always is not None else target._rw
+        exclusive = target._kind != _READ if always is None else always
+        task = running_task()
+        mine = _held.get(task)
+        if mine is not None:
+            timeout = args[0] if args else options.get("timeout")
+            if not _is_try(timeout):
+                _want(mine, lock, kind, exclusive=exclusive, for_ever=timeout is None)
         result = await original(target, *args, **options)
-        _ORDER.take(lock, kind, exclusive=exclusive)
+        _take(task, lock, kind, _frame(1), exclusive=exclusive)
         return result
 
     return acquire
 
 
-def _wrap_try(original: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _trying(original: Callable[..., Any], cls: type, name: str) -> Callable[..., Any]:
+    kind = _kind(cls)
+    always = None if cls is Side else not name.endswith("_read")
+
     def try_acquire(target: Any) -> Any:
         taken = original(target)
         if taken:
-            lock, kind = _identity(target)
-            _ORDER.take(lock, kind, exclusive=_exclusive(target, name))
+            lock = target if always is not None else target._rw
+            exclusive = target._kind != _READ if always is None else always
+            _take(running_task(), lock, kind, _frame(1), exclusive=exclusive)
         return taken
 
     return try_acquire
 
 
-def _wrap_release(original: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def release(target: Any, *args: Any) -> Any:
-        _ORDER.release(_identity(target)[0], exclusive=_exclusive(target, name))
-        return original(target, *args)
+def _releasing(original: Callable[..., Any], cls: type, name: str) -> Callable[..., Any]:
+    if cls is Side:
+
+        def release_side(side: Any) -> Any:
+            _release(side._rw, exclusive=side._kind != _READ)
+            return original(side)
+
+        return release_side
+    exclusive = not name.endswith("_read")
+
+    def release(lock: Any, *args: Any) -> Any:
+        _release(lock, exclusive=exclusive)
+        return original(lock, *args)
 
     return release
 
 
-_WRAPPING = Wrapping(_METHODS, _wrap)
+def _ending(original: Callable[..., Any], _cls: type, _name: str) -> Callable[..., Any]:
+    def end(*args: Any) -> Any:
+        _ORDER.ended()
+        return original(*args)
+
+    return end
+
+
+def _kind(cls: type) -> str:
+    return "mutex" if cls is Mutex else "rwmutex"
+
+
+def _like(wrap: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
+    """Let what is wrapped keep its name and its documentation."""
+
+    def wrapper(original: Callable[..., Any], cls: type, name: str) -> Callable[..., Any]:
+        wrapped = wrap(original, cls, name)
+        return functools.update_wrapper(wrapped, original, ("__name__", "__qualname__", "__doc__"), ())
+
+    return wrapper
+
+
+# Conditions take and release their locks by these.
+_METHODS: tuple[tuple[Callable[..., Callable[..., Any]], dict[type, tuple[str, ...]]], ...] = (
+    (_entering, {Mutex: ("__enter__",)}),
+    (
+        _acquiring,
+        {
+            Mutex: ("acquire", "_reacquire"),
+            RWMutex: ("acquire_read", "acquire_write"),
+            Side: ("acquire", "_reacquire"),
+        },
+    ),
+    (
+        _acquiring_async,
+        {
+            Mutex: ("aacquire", "__aenter__", "_areacquire"),
+            RWMutex: ("aacquire_read", "aacquire_write"),
+            Side: ("aacquire", "_areacquire"),
+        },
+    ),
+    (
+        _trying,
+        {Mutex: ("try_acquire",), RWMutex: ("try_acquire_read", "try_acquire_write"), Side: ("try_acquire",)},
+    ),
+    (
+        _releasing,
+        {Mutex: ("release", "__exit__"), RWMutex: ("release_read", "release_write"), Side: ("release",)},
+    ),
+    (_ending, {Task: ("_end",)}),
+)
+_WRAPPINGS = [Wrapping(methods, _like(wrap)) for wrap, methods in _METHODS]
 
 
 class _State:
@@ -344,7 +207,8 @@ def start(*, printed: bool = True, threading: bool = False) -> None:
         foreign_locks.replace(_ORDER)
     if not _State.on:
         _State.on = True
-        _WRAPPING.install()
+        for wrapping in _WRAPPINGS:
+            wrapping.install()
 
 
 def stop() -> None:
@@ -352,7 +216,8 @@ def stop() -> None:
     foreign_locks.restore()
     if _State.on:
         _State.on = False
-        _WRAPPING.remove()
+        for wrapping in _WRAPPINGS:
+            wrapping.remove()
         _ORDER.held.clear()
         _ORDER.graph = Graph()
 
@@ -365,4 +230,4 @@ def findings() -> list[Finding]:
 def clear() -> None:
     """Forget what has been found, so that it is told again."""
     _ORDER.found.clear()
-    _ORDER._known.clear()
+    _ORDER.known.clear()

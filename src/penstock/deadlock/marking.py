@@ -16,7 +16,7 @@ from penstock._kernel.inspection import Parked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_BATCH = 10_000
+_BATCH = 1000  # What a processor's cache holds.
 _OWN_MODULES = ("penstock.deadlock", "penstock.testing")
 _PLAIN, _CUT, _REFERENCE, _PROXY = range(4)
 _dereference = weakref.ref.__call__
@@ -36,11 +36,11 @@ class Marking:
         """What to do when that object is reached; gives what is reached with it."""
         self.threads: set[int] = set()
         """Threads that are parked."""
-        self._objects = objects
+        self.proxies: set[int] = set()
+        """The weak proxies that have been reached: they cannot be asked for what they stand for."""
         self._cut = cut
         self._kinds: dict[type, int] = {Parked: _CUT, TracebackType: _CUT}
         self._odd: set[type] = set(self._kinds)
-        self._referents: dict[int, Any] | None = None
 
     def is_cut(self, thing: Any) -> bool:
         """Is `thing` of those that are not followed?"""
@@ -58,9 +58,10 @@ class Marking:
     def _arrive(self, things: list[Any], frontier: list[Any]) -> None:
         """Mark `things`; put those into `frontier` that lead on."""
         while things:
-            new = self.unreached.intersection(map(id, things))
+            found = dict(zip(map(id, things), things, strict=True))
+            new = self.unreached.intersection(found)
             new.difference_update(self._cut)
-            fresh = list(map(self._objects.__getitem__, new))
+            fresh = list(map(found.__getitem__, new))
             things = []
             kinds = set(map(type, fresh))
             for kind in kinds.difference(self._kinds):
@@ -73,16 +74,16 @@ class Marking:
                     elif kind_of_reference == _REFERENCE:
                         things.append(_dereference(thing))
                     elif kind_of_reference == _PROXY:
-                        things.append(self._referent(thing))
-                fresh = list(map(self._objects.__getitem__, new))
+                        self.proxies.add(id(thing))
+                fresh = list(map(found.__getitem__, new))
             self.unreached -= new
             for address in new.intersection(self.on_reach):
                 things += self.on_reach.pop(address)()
             parked = new.intersection(self.threads)
             for address in parked:
-                things += _public_parts(self._objects[address])
+                things += _public_parts(found[address])
                 new.discard(address)
-            frontier += map(self._objects.__getitem__, new) if parked else fresh
+            frontier += map(found.__getitem__, new) if parked else fresh
 
     def _kind(self, cls: type) -> int:
         known = self._kinds.get(cls)
@@ -100,16 +101,6 @@ class Marking:
         if kind != _PLAIN:
             self._odd.add(cls)
         return kind
-
-    def _referent(self, proxy: Any) -> Any:
-        """What a weak proxy stands for, which cannot be asked: whatever is asked of it, that answers."""
-        if self._referents is None:
-            self._referents = {}
-            for thing in self._objects.values():
-                if weakref.getweakrefcount(thing):
-                    for reference in weakref.getweakrefs(thing):
-                        self._referents[id(reference)] = thing
-        return self._referents.get(id(proxy))
 
 
 def _public_parts(thread: Any) -> list[Any]:

@@ -7,9 +7,6 @@ Python's references are not all known to its garbage collector: frames that exec
 interpreter itself hold some that it is not shown. So what has not been reached counts as unreachable only if all
 references to it are accounted for, as in the garbage collector's own proof: those from other unreached objects, and
 those from the frames of parked tasks. Whatever has a reference more is a root too.
-
-Other threads may run meanwhile, and move things from where they have not been seen yet to where nobody looks again.
-But what nobody can reach stays as it is: it is looked for several times, and found each time.
 """
 
 from __future__ import annotations
@@ -18,17 +15,18 @@ import gc
 import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 from penstock._kernel.inspection import Parked, parked_operations, registries, roots, still_parked
 from penstock._kernel.locks import SemaphoreCore
 from penstock._kernel.loops import asynchronous_generators, is_loop_class, weak_registries
 from penstock._kernel.scopes import Scope
-from penstock._kernel.threads import thread_registries, thread_with
+from penstock._kernel.threads import this_thread, thread_registries, thread_with
 from penstock.deadlock.accounting import Account
-from penstock.deadlock.frames import GIL, Layout, Reader, layout_of_frames, references
+from penstock.deadlock.frames import GIL, Held, Layout, Reader, layout_of_frames, references
 from penstock.deadlock.marking import Marking
 from penstock.deadlock.naming import sites
-from penstock.deadlock.stacks import LIBRARY, outwards
+from penstock.deadlock.stacks import LIBRARY, innermost_frames, outwards
 from penstock.deadlock.tasks import ParkedTask, parked_tasks
 from penstock.group import Task, _run
 from penstock.patterns.done import _CALLS
@@ -36,12 +34,10 @@ from penstock.patterns.done import _CALLS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
-    from weakref import finalize
 
-_PASSES = 2 if GIL else 3
+_ACCOUNTS = 2 if GIL else 3
 _OWN_FILES = (LIBRARY + "deadlock/", LIBRARY + "testing/")
 _OWN_MODULES = ("penstock.deadlock", "penstock.testing")
-_TURN = SemaphoreCore(1)
 _PATIENCE = 10.0  # Seconds to wait for another thread's search.
 
 
@@ -53,11 +49,15 @@ class Candidate:
         self.reached = False
         self.in_thread = parked.future is None
         self.thread: Any = thread_with(parked.thread) if self.in_thread else None
-        self.addresses: list[int] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is known yet."""
+        self.references = Held()
         """What its frames refer to, where that is known."""
         self.readable = False
         self.task: Task[Any] | None = None
-        self.held: list[Any] = []
+        self.belongings: list[Any] = []
         """What else the thread has."""
 
     @property
@@ -88,13 +88,22 @@ class Search:
         try:
             self._watch()
             self._marking.mark(self._roots(), self._finished)
-            if not self._finished():
-                self._account()
+            # Other threads may move things from where nobody has looked yet to where nobody looks again. But what
+            # nobody can get at stays as it is: the account is made several times.
+            for _ in range(_ACCOUNTS):
+                if not self._finished():
+                    self._account()
         finally:
             if self._reader is not None:
                 self._reader.close()
-            self._frames.clear()
+            self._forget()
         return [one for one in self.candidates if not one.reached]
+
+    def _forget(self) -> None:
+        """Keep nothing alive."""
+        self._frames.clear()
+        self._objects.clear()
+        self._marking.on_reach.clear()
 
     def _finished(self) -> bool:
         return self._left == 0
@@ -106,16 +115,14 @@ class Search:
         for name, module in list(sys.modules.items()):
             if name.startswith(_OWN_MODULES):
                 cut.update((id(module), id(vars(module))))
-        finalizers: type[finalize[..., Any]] = sys.modules["weakref"].finalize
-        cut.update(id(info.weakref) for info in list(finalizers._registry.values()))  # type: ignore[attr-defined]
+        cut.update(id(info.weakref) for info in list(finalize._registry.values()))  # type: ignore[attr-defined]
         loops = {cls for cls in set(map(type, self._objects.values())) if is_loop_class(cls)}
         if loops:
             cut.update(id(asynchronous_generators(one)) for one in self._objects.values() if type(one) in loops)
         return cut
 
     def _watch(self) -> None:
-        for ident, frame in sys._current_frames().items():
-            self._frames[ident] = outwards(frame)
+        self._look_at_frames()
         for one in self.candidates:
             on_reach = self._marking.on_reach
             on_reach[id(one.parked.waiter)] = lambda one=one: self._reach(one)  # type: ignore[misc]
@@ -124,15 +131,17 @@ class Search:
             if one.thread is not None:
                 self._marking.threads.add(id(one.thread))
 
+    def _look_at_frames(self) -> None:
+        self._frames = {ident: outwards(frame) for ident, frame in innermost_frames().items()}
+
     def _roots(self) -> Iterator[Any]:
         yield from list(sys.modules.values())
         yield from roots()
         yield copy_context()
         parked = {one.parked.thread for one in self.candidates if one.in_thread}
-        mine = sys._getframe()
+        me = this_thread()
         for ident, frames in self._frames.items():
-            here = any(frame is mine for frame in frames[:50])
-            if ident not in parked and (GIL or here):
+            if ident not in parked and (GIL or ident == me):
                 for frame in frames:
                     if not frame.f_code.co_filename.startswith(_OWN_FILES):
                         yield from self._referents(frame)
@@ -142,9 +151,11 @@ class Search:
         if self._layout is None or self._reader is None:
             return list(frame.f_locals.values())
         try:
-            return self._things(references(self._reader, self._layout, frame, borrowed=True))
+            held = Held()
+            references(self._reader, self._layout, frame, held, borrowed=True)
         except OSError:
             return ()
+        return self._things(held.addresses)
 
     def _things(self, addresses: Iterable[int]) -> list[Any]:
         return [self._objects[address] for address in addresses if address in self._objects]
@@ -160,7 +171,7 @@ class Search:
         if not one.in_thread:
             return ()
         if one.readable:
-            return [*self._things(one.addresses), *one.held]
+            return [*self._things(one.references.addresses + one.references.managers), *one.belongings]
         things: list[Any] = []
         for frame in self._frames.get(one.parked.thread, ()):
             things += self._referents(frame)
@@ -169,46 +180,67 @@ class Search:
     # What has been left
 
     def _account(self) -> None:
-        for one in self.candidates:
-            if not one.reached and one.in_thread:
-                self._read(one)
+        self._look_at_frames()
         unreached = [one for one in self.candidates if not one.reached]
         for one in unreached:
+            one.begin()
+            if one.in_thread:
+                self._read(one)
+        for one in unreached:
             if not still_parked(one.parked):
-                one.reached = True
+                one.reached = True  # What has been read of its frames may be anything.
                 self._left -= 1
         account = Account(self._objects, self._marking, [one for one in unreached if not one.reached])
         self._marking.mark(account.outside(), self._finished)
 
     def _read(self, one: Candidate) -> None:
         """Read what the frames of a parked thread refer to."""
-        frames = self._frames.get(one.parked.thread, ())
         if self._layout is None or self._reader is None:
             return
+        held = one.references
         try:
-            for frame in frames:
-                found = references(self._reader, self._layout, frame)
-                one.addresses += found
+            for frame in self._frames.get(one.parked.thread, ()):
+                before = len(held.addresses)
+                references(self._reader, self._layout, frame, held)
                 if frame.f_code is _run.__code__:
-                    tasks = [thing for thing in self._things(found) if type(thing) is Task]
+                    tasks = [thing for thing in self._things(held.addresses[before:]) if type(thing) is Task]
                     one.task = tasks[0] if tasks else None
         except OSError:
+            held.addresses.clear()
             return
         one.readable = True
 
 
 def unreachable(operations: Iterable[Parked]) -> list[Parked]:
     """Those of the parked operations that nothing can ever end."""
-    candidates = [parked for parked in operations if parked.deadline is None and parked.operation not in _SLEEPS]
-    for _ in range(_PASSES):
-        if not candidates:
-            return []
-        left = Search([Candidate(parked) for parked in candidates]).run()
-        candidates = [one.parked for one in left if still_parked(one.parked)]
-    return candidates
+    candidates = [Candidate(parked) for parked in operations if parked.deadline is None]
+    if not candidates:
+        return []
+    return [one.parked for one in Search(candidates).run() if still_parked(one.parked)]
 
 
-_SLEEPS = ()
+class Turn:
+    """One thread searches at a time: what a search keeps would look like something that is held."""
+
+    def __init__(self) -> None:
+        self._place = SemaphoreCore(1)
+        self._holder = 0
+
+    def take(self) -> bool:
+        """False: this thread has the turn already, and is interrupted by a signal handler; or it takes too long."""
+        me = this_thread()
+        if self._holder == me or not self._place.enter_shielded(_PATIENCE, "leaks"):
+            return False
+        self._holder = me
+        return True
+
+    def give(self) -> None:
+        """It is another's turn."""
+        self._holder = 0
+        self._place.release()
+
+
+_TURN = Turn()
 
 
 def leaks() -> list[ParkedTask]:
@@ -216,14 +248,14 @@ def leaks() -> list[ParkedTask]:
 
     No false alarms: a task is listed if it is proved that nobody can get at anything that would wake it.
     """
+    mine = _TURN.take()
     collecting = gc.isenabled()
-    turn = _TURN.enter_shielded(_PATIENCE, "leaks")
     gc.disable()
     try:
         found = unreachable(parked_operations())
+        return parked_tasks(found) if found else []
     finally:
         if collecting:
             gc.enable()
-        if turn:
-            _TURN.release()
-    return parked_tasks(found) if found else []
+        if mine:
+            _TURN.give()

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock._kernel.threads import frames_of_threads, this_thread
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import CodeType, FrameType
 
 LIBRARY = str(Path(__file__).parent.parent) + "/"
+_HERE = (LIBRARY + "deadlock/", LIBRARY + "_kernel/")
 _THREADING = sys.modules["threading"].Thread.run.__code__.co_filename if "threading" in sys.modules else ""
 BOUNDARIES: set[CodeType] = set()
 """Functions that run a program: its stacks end where these are."""
@@ -46,6 +49,21 @@ def outwards(frame: FrameType | None) -> list[FrameType]:
     while frame is not None and len(frames) < _DEEPEST and frame.f_code not in BOUNDARIES:
         frames.append(frame)
         frame = frame.f_back
+    return frames
+
+
+def innermost_frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread; of the calling one, the innermost that is not of this package.
+
+    So nobody refers to frames that refer to him.
+    """
+    frames: dict[int, FrameType] = frames_of_threads()
+    me = this_thread()
+    frame: FrameType | None = frames.pop(me, None)
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    if frame is not None:
+        frames[me] = frame
     return frames
 
 

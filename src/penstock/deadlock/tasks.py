@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import gc
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.gauges import GaugeCore
 from penstock._kernel.inspection import CHANNEL, COUNTDOWN, Parked, holder_of, parked_operations
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, now
-from penstock._kernel.loops import name_and_coroutine, task_awaiting
+from penstock._kernel.loops import is_asyncio_task, name_and_coroutine, task_awaiting
 from penstock._kernel.scopes import Scope
 from penstock._kernel.threads import is_main_thread, thread_with
+from penstock.deadlock.frames import GIL
+from penstock.deadlock.holding import Blocks
 from penstock.deadlock.naming import Names, made_at
-from penstock.deadlock.stacks import Frame, awaited, is_library, local, outwards, users_stack
+from penstock.deadlock.stacks import Frame, awaited, innermost_frames, is_library, local, outwards, users_stack
 from penstock.group import Group, Task, _run, _run_async
-from penstock.sync import Once, WaitGroup
+from penstock.sync import Condition, Once, Side, WaitGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from types import CodeType, FrameType
 
+_LOCKS = (MutexCore, RWMutexCore, SemaphoreCore)
 _SENDS, _WRITES = 1, 2  # Kinds of node, at a channel and at a read/write mutex.
 
 
@@ -89,12 +92,16 @@ class Survey:
     def __init__(self, operations: Iterable[Parked] | None = None) -> None:
         self._now = now()
         self.operations = list(parked_operations() if operations is None else operations)
-        self._frames = sys._current_frames()
+        self._frames = innermost_frames()
         self.names = Names()
         self._owners: dict[int, Any] = {}
         self._tasks: list[Task[Any]] = []
         self._threads: dict[int, Task[Any] | None] = {}
+        self._asyncio_tasks: list[Any] = []
+        self._sides: list[tuple[Any, Any]] = []
+        self._holders: dict[int, dict[str, None]] = {}
         self._look_round()
+        self._look_for_holders()
 
     def _look_round(self) -> None:
         """Find the owners of the counts and semaphores that belong to others, and all tasks."""
@@ -110,14 +117,46 @@ class Survey:
                 self._owners[id(thing._places)] = thing
             elif kind is Once:
                 self._owners[id(thing._pending)] = thing
+            elif kind is Side:
+                self._sides.append((thing, thing._rw))
+            elif kind is Condition:
+                self._sides.append((thing, thing.lock._rw if type(thing.lock) is Side else thing.lock))
+            elif is_asyncio_task(thing):
+                self._asyncio_tasks.append(thing)
+
+    def _look_for_holders(self) -> None:
+        """Who is in a block that holds one of the locks that somebody waits for."""
+        locks = {
+            id(source): source
+            for parked in self.operations
+            for source, _ in parked.places
+            if isinstance(source, _LOCKS)
+        }
+        if not locks:
+            return
+        pairs = [(lock, lock) for lock in locks.values()]
+        blocks = Blocks(pairs + [(side, lock) for side, lock in self._sides if id(lock) in locks])
+        try:
+            for ident, frame in self._frames.items():
+                if GIL or any(parked.thread == ident for parked in self.operations if parked.future is None):
+                    self._note_holder(blocks, outwards(frame), lambda ident=ident: self.name_of_thread(ident))
+            for task in self._asyncio_tasks:
+                frames = awaited(name_and_coroutine(task)[1])
+                self._note_holder(blocks, frames, lambda task=task, frames=frames: self._name_in_loop(task, frames))
+        finally:
+            blocks.close()
+
+    def _note_holder(self, blocks: Blocks, frames: list[FrameType], name: Callable[[], str]) -> None:
+        for frame in frames:
+            for lock in blocks.held_in(frame):
+                self._holders.setdefault(id(lock), {})[name()] = None
 
     # Who
 
     def task_of_thread(self, ident: int) -> Task[Any] | None:
         """The task that a thread works at."""
         if ident not in self._threads:
-            frames = [f for f in outwards(self._frames.get(ident)) if f.f_code is _run.__code__]
-            self._threads[ident] = local(frames[0], "task") if frames else None
+            self._threads[ident] = _task_in(outwards(self._frames.get(ident)), _run.__code__)
         return self._threads[ident]
 
     def name_of_thread(self, ident: int) -> str:
@@ -135,6 +174,13 @@ class Survey:
         """What a task is called."""
         return self.names.call(task, task.name if type(task.name) is str else "task")
 
+    def _name_in_loop(self, asyncio_task: Any, frames: list[FrameType]) -> str:
+        """What an asyncio task is called, whose frames these are."""
+        task = _task_in(frames, _run_async.__code__)
+        if task is not None:
+            return self.name_of_task(task)
+        return self.names.call(asyncio_task, f"asyncio task {name_and_coroutine(asyncio_task)[0]}")
+
     def parked_task(self, parked: Parked) -> ParkedTask:
         """The record of one parked operation."""
         task: Task[Any] | None = None
@@ -147,13 +193,9 @@ class Survey:
             if asyncio_task is None:
                 name, frames = "an asyncio task", []
             else:
-                name, coroutine = name_and_coroutine(asyncio_task)
-                frames = awaited(coroutine)
-                started = [frame for frame in frames if frame.f_code is _run_async.__code__]
-                task = local(started[0], "task") if started else None
-                name = (
-                    self.names.call(asyncio_task, f"asyncio task {name}") if task is None else self.name_of_task(task)
-                )
+                frames = awaited(name_and_coroutine(asyncio_task)[1])
+                task = _task_in(frames, _run_async.__code__)
+                name = self._name_in_loop(asyncio_task, frames)
         return ParkedTask(
             name=name,
             operation=parked.operation,
@@ -185,14 +227,14 @@ class Survey:
         in_select = parked.operation in ("select", "aselect")
         for (source, kind), index in zip(parked.places, parked.cases, strict=False):
             if not isinstance(source, Scope):
-                found.append(self._waiting(source, kind, index if in_select else None, parked.operation))
+                found.append(self._waiting(source, kind, index if in_select else None, parked))
         if found:
             return tuple(sorted(found, key=_case))
         if in_select:
             return (Waiting("nothing", "a select without a case that could be ready"),)
         return (Waiting("sleep" if parked.operation in ("sleep", "asleep") else "context", ""),)
 
-    def _waiting(self, source: Any, kind: int, case: int | None, operation: str) -> Waiting:  # noqa: PLR0911
+    def _waiting(self, source: Any, kind: int, case: int | None, parked: Parked) -> Waiting:  # noqa: PLR0911
         if isinstance(source, CHANNEL):
             return Waiting("channel send" if kind == _SENDS else "channel receive", self.names.of(source), case)
         owner = self._owners.get(id(source))
@@ -200,8 +242,7 @@ class Survey:
             return self._counted(owner)
         if type(owner) is Group:
             return Waiting("group place", self.names.of(owner), holders=self._members(owner))
-        holder = holder_of(source)
-        holders = () if holder is None else (self.name_of_thread(holder),)
+        holders = self._who_holds(source, parked)
         name = self.names.of(source)
         if isinstance(source, MutexCore):
             return Waiting("mutex", name, holders=holders)
@@ -209,8 +250,24 @@ class Survey:
             return Waiting("rwmutex write" if kind == _WRITES else "rwmutex read", name, holders=holders)
         for core, noun in ((ConditionCore, "condition"), (SemaphoreCore, "semaphore"), (GaugeCore, "gauge")):
             if isinstance(source, core):
-                return Waiting(noun, name)
-        return Waiting(operation, name)
+                return Waiting(noun, name, holders=tuple(self._holders.get(id(source), ())))
+        return Waiting(parked.operation, name)
+
+    def _who_holds(self, lock: Any, parked: Parked) -> tuple[str, ...]:
+        """Who is in a block that holds `lock`; if nobody is, who works in the thread that locked it last."""
+        held = self._holders.get(id(lock))
+        if held:
+            return tuple(held)
+        ident = holder_of(lock)
+        if ident is None or ident in self._loops():
+            return ()
+        if ident == parked.thread and self.task_of_thread(ident) is not None:
+            return ()  # Maybe a task that has ended since, and not this one.
+        return (self.name_of_thread(ident),)
+
+    def _loops(self) -> set[int]:
+        """The threads in which event loops run: which of a loop's tasks has locked something cannot be told."""
+        return {parked.thread for parked in self.operations if parked.future is not None}
 
     def _counted(self, owner: Any) -> Waiting:
         if type(owner) is Task:
@@ -226,6 +283,12 @@ class Survey:
 
     def _members(self, owner: Any) -> tuple[str, ...]:
         return tuple(self.name_of_task(task) for task in self._tasks if task._owner is owner)
+
+
+def _task_in(frames: list[FrameType], code: CodeType) -> Task[Any] | None:
+    """The task that is worked at in these frames, where one runs `code`."""
+    found = [frame for frame in frames if frame.f_code is code]
+    return local(found[0], "task") if found else None
 
 
 def _case(waiting: Waiting) -> int:

@@ -1,4 +1,4 @@
-"""Stacks that cost little to take down: where each frame was is worked out when somebody asks."""
+"""Stacks as pairs of a code and an instruction: what can be worked out later is worked out when it is needed."""
 
 from __future__ import annotations
 
@@ -10,35 +10,43 @@ from penstock.deadlock.stacks import BOUNDARIES, Frame, is_library
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-    Trace = tuple[tuple[CodeType, int], ...]
+    Place = tuple[CodeType, int]
+    Trace = tuple[Place, ...]
 
-DEPTH = 16
-"""How many frames are taken down."""
+DEPTH = 24
+"""So many frames of a stack are told."""
 
 
-def take_down(skip: int) -> Trace:
-    """The calling task's stack, innermost frame first, without the `skip` innermost ones."""
-    frame: FrameType | None = sys._getframe(skip + 1)
-    trace: list[tuple[CodeType, int]] = []
+def trace_of(frame: FrameType | None) -> Trace:
+    """The stack from `frame` outwards."""
+    trace: list[Place] = []
     while frame is not None and len(trace) < DEPTH and frame.f_code not in BOUNDARIES:
         trace.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(trace)
 
 
-def innermost(trace: Trace) -> tuple[CodeType, int] | None:
+def callers_frame() -> FrameType:
+    """The innermost frame that is not the library's."""
+    frame = sys._getframe(1)
+    while is_library(frame.f_code) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def innermost(trace: Trace) -> Place | None:
     """The innermost place that is not the library's."""
     return next((place for place in trace if not is_library(place[0])), None)
 
 
 def stack_of(trace: Trace) -> tuple[Frame, ...]:
-    """The user's part of the stack, the innermost frame last."""
+    """The user's part of the stack, the innermost frame last; all of it, if there is none of the user's."""
     frames = list(trace)
     while frames and is_library(frames[0][0]):
         del frames[0]
     while frames and is_library(frames[-1][0]):
         frames.pop()
-    return tuple(Frame(code.co_filename, _line(code, at), code.co_qualname) for code, at in reversed(frames))
+    return tuple(Frame(code.co_filename, _line(code, at), code.co_qualname) for code, at in reversed(frames or trace))
 
 
 def _line(code: CodeType, instruction: int) -> int:

@@ -63,11 +63,16 @@ class Watcher:
                 seconds = 10.0
 
 
-def print_report() -> None:
+def print_report(heading: str = "") -> None:
     """Write a report to standard error, whatever `sys.stderr` is, and whoever is writing there."""
-    text = f"{report()}\n".encode(errors="backslashreplace")
+    text = f"{heading}{report()}\n".encode(errors="backslashreplace")
     while text:
         text = text[os.write(2, text) :]
+
+
+def tell_of_deadlock() -> None:
+    """Where `DeadlockError` cannot be raised: the main thread waits for other threads, or has ended."""
+    print_report("penstock: all tasks are asleep, and nothing is left that could wake one\n\n")
 
 
 class _Watch:
@@ -166,6 +171,7 @@ def watch(*, sites: bool = True, lock_order: bool = True, signals: bool = True) 
         _WATCH.take_signal()
     if not _WATCH.on:
         SETTINGS.watching = True
+        SETTINGS.end = tell_of_deadlock
         _WATCH.start_threads()
 
 
@@ -173,6 +179,7 @@ def unwatch() -> None:
     """Switch off what `watch` has switched on. Idempotent."""
     _WATCH.stop_threads()
     SETTINGS.watching = False
+    SETTINGS.end = None
     _WATCH.give_signal_back()
     if _WATCH.lock_order:
         _WATCH.lock_order = False
