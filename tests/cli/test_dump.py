@@ -61,7 +61,7 @@ def test_a_process_that_watches() -> None:
         for _ in range(2):
             done = penstock("dump", process.pid)
             assert (done.returncode, done.stderr) == (0, "")
-            assert "waits for channel receive (channel forgotten)" in done.stdout
+            assert "waits to receive from channel forgotten" in done.stdout
         (task,) = json.loads(penstock("dump", "--json", process.pid).stdout)["tasks"]
         assert task["operation"] == "Channel.recv"
         assert penstock("dump", "--mermaid", process.pid).stdout.startswith("flowchart")

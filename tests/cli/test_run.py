@@ -282,7 +282,7 @@ def test_ctrl_backslash_prints_a_report_and_goes_on(tmp_path: Path) -> None:
     """
     done = run(tmp_path, source)
     assert (done.returncode, done.stdout) == (0, "1\n")
-    assert "waits for channel receive (channel slow)" in done.stderr
+    assert "waits to receive from channel slow" in done.stderr
 
 
 def test_processes_of_multiprocessing(tmp_path: Path) -> None:

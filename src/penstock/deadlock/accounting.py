@@ -20,6 +20,7 @@ from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase
 from penstock._kernel.inspection import KERNEL_TYPES
 from penstock._kernel.scopes import ambient_variable
 from penstock._kernel.threads import starts_thread
+from penstock.deadlock.frames import GIL
 from penstock.group import _run
 
 try:
@@ -35,9 +36,11 @@ except ImportError:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from penstock.deadlock.frames import Reader
     from penstock.deadlock.marking import Marking
     from penstock.deadlock.reachability import Candidate
 
+_QUEUED = 2  # In the word of shared references, after CPython's `refcount.h`.
 _BATCH = 10_000
 _METHODS = (MethodType, BuiltinMethodType)
 _CONSUMERS = frozenset(map(id, (all, any, deque, dict, frozenset, list, max, min, set, sorted, sum, tuple)))
@@ -47,7 +50,10 @@ _ITERATORS = (ChannelCore, GeneratorType, enumerate, filter, map, zip)
 class Account:
     """The references to what has not been reached."""
 
-    def __init__(self, objects: dict[int, Any], marking: Marking, candidates: Sequence[Candidate]) -> None:
+    def __init__(
+        self, objects: dict[int, Any], marking: Marking, candidates: Sequence[Candidate], reader: Reader | None
+    ) -> None:
+        self._reader = reader
         self._objects = objects
         self._marking = marking
         self._candidates = candidates
@@ -62,16 +68,28 @@ class Account:
         explained = self._explained(unreached)
         counts = list(map(sys.getrefcount, unreached))
         usual = counts[-1] - 1  # The probe's, which has one reference apart from those that all have here.
-        suspects = [
-            thing for thing, count in zip(unreached, counts, strict=True) if count - usual > explained.get(id(thing), 0)
-        ]
-        del unreached
+        suspects = []
+        for thing, count in zip(unreached, counts, strict=True):
+            excess = count - usual - explained.get(id(thing), 0)
+            if excess > 1 or (excess == 1 and (GIL or not self._waits_for_its_thread(thing))):
+                suspects.append(thing)
+        del unreached, thing
         self._exempt.add(id(probe))
         self._set_aside(suspects)
         proxied = []
         if self._marking.proxies:
             proxied = [thing for thing in self._unreached() if self._is_proxied(thing)]
         return iter([*proxied, *(thing for thing in suspects if id(thing) not in self._exempt)])
+
+    def _waits_for_its_thread(self, thing: Any) -> bool:
+        """Is the reference too much that of the queue in which, without a GIL, a thread is told to count again?
+
+        A thread that is parked does not look there.
+        """
+        if self._reader is None:
+            return False
+        _, _, shared, cls = self._reader.words(id(thing), 4)
+        return cls == id(type(thing)) and shared & 3 == _QUEUED
 
     def _unreached(self) -> Iterator[Any]:
         return map(self._objects.__getitem__, self._marking.unreached)
@@ -109,7 +127,7 @@ class Account:
     def _set_aside(self, suspects: list[Any]) -> None:
         threads = {id(one.thread): one for one in self._candidates if one.readable and one.thread is not None}
         tasks = {id(one.task): one for one in self._candidates if one.readable and one.task is not None}
-        selects: dict[frozenset[int], list[Candidate]] = {}
+        selects: dict[frozenset[int] | None, list[Candidate]] = {}
         for one in self._candidates:
             if one.readable and one.parked.operation == "select":
                 channels = frozenset(id(source) for source, _ in one.parked.places if isinstance(source, ChannelCore))

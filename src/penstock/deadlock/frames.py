@@ -108,7 +108,7 @@ def references(reader: Reader, layout: Layout, frame: FrameType, held: Held, *, 
     (address,) = reader.words(id(frame) + object.__basicsize__ + _WORD, 1)
     words = reader.words(address, layout.header + places + code.co_stacksize)
     found = list(words[layout.header : layout.header + places])
-    found += _stack(layout, words[layout.header + places :], words[layout.top], address, frame, held)
+    found += _stack(layout, words, address, frame, held)
     if not generator:  # A generator's function is what the garbage collector knows even while it executes.
         found.append(words[layout.function])
     found.append(words[layout.namespace])
@@ -125,11 +125,11 @@ def stack_of(reader: Reader, layout: Layout, frame: FrameType) -> tuple[int, ...
     return reader.words(address + (layout.header + places) * _WORD, frame.f_code.co_stacksize)
 
 
-def _stack(
-    layout: Layout, words: tuple[int, ...], top: int, address: int, frame: FrameType, held: Held
-) -> tuple[int, ...]:
-    """Those words of the evaluation stack that are in use."""
+def _stack(layout: Layout, words: tuple[int, ...], address: int, frame: FrameType, held: Held) -> tuple[int, ...]:
+    """Those of the words of a frame that are its evaluation stack, as far as that is in use."""
     before = layout.header + places_of_locals(frame.f_code)
+    top = words[layout.top]
+    words = words[before:]
     if layout.top_is_pointer:
         depth = (top - address) // _WORD - before if top else 0
         words = words[:depth] if 0 <= depth <= len(words) else ()

@@ -190,7 +190,8 @@ class Search:
             if not still_parked(one.parked):
                 one.reached = True  # What has been read of its frames may be anything.
                 self._left -= 1
-        account = Account(self._objects, self._marking, [one for one in unreached if not one.reached])
+        left = [one for one in unreached if not one.reached]
+        account = Account(self._objects, self._marking, left, self._reader)
         self._marking.mark(account.outside(), self._finished)
 
     def _read(self, one: Candidate) -> None:

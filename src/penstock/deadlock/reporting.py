@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from penstock.deadlock.drawing import mermaid, svg
@@ -80,7 +81,7 @@ def _task_as_data(task: ParkedTask) -> dict[str, Any]:
         ],
         "since": task.since,
         "seconds": task.seconds,
-        "deadline": None if task.deadline is None or task.deadline == float("inf") else task.deadline,
+        "deadline": task.deadline if task.deadline is not None and isfinite(task.deadline) else None,
         "stack": _stack_as_data(task.stack),
         "created": _stack_as_data(task.created),
     }
@@ -93,7 +94,7 @@ def _lines(report: Report) -> list[str]:
     if not report.tasks:
         lines = ["Nothing is parked."]
     else:
-        lines = [f"{len(report.tasks)} parked {'task' if len(report.tasks) == 1 else 'tasks'}"]
+        lines = [f"{len(report.tasks)} {'task is' if len(report.tasks) == 1 else 'tasks are'} parked"]
     for task in report.tasks:
         lines += ["", *paragraph(task)]
     for cycle in report.cycles:
@@ -108,20 +109,25 @@ def _lines(report: Report) -> list[str]:
 
 def paragraph(task: ParkedTask) -> list[str]:
     """The lines on one parked task."""
-    until = "" if task.deadline is None else f", times out in {task.deadline - task.since - task.seconds:.1f} s"
+    until = ""
+    if task.deadline is not None and isfinite(task.deadline):
+        until = f", for {task.deadline - task.since - task.seconds:.1f} s more at most"
     first, *others = task.waits_for
-    lines = [f"{task.name}: in {task.operation} for {task.seconds:.1f} s{until}", f"{_INDENT}waits for {first}"]
-    lines += [f"{_INDENT}or for {other}" for other in others]
+    lines = [f"{task.name}: in {task.operation} for {task.seconds:.1f} s{until}", f"{_INDENT}waits {first}"]
+    lines += [f"{_INDENT}or {other}" for other in others]
     lines += [f"{_INDENT}at {frame}" for frame in reversed(task.stack)]
     if task.created:
         lines.append(f"{_INDENT}started at {task.created[-1]}")
-        lines += [f"{_INDENT}       and {frame}" for frame in reversed(task.created[:-1])]
+        lines += [f"{_INDENT}        by {frame}" for frame in reversed(task.created[:-1])]
     return lines
 
 
 def circle(cycle: Cycle) -> list[str]:
     """The lines on one circle."""
-    lines = ["Deadlock: a circle of tasks that wait for each other"]
+    if len(cycle) == 1:
+        ((task, waiting),) = cycle
+        return [f"Deadlock: {task} waits for itself", f"{_INDENT}{task} waits for {waiting}, which is up to {task}"]
+    lines = [f"Deadlock: {len(cycle)} tasks wait for each other in a circle"]
     for at, (task, waiting) in enumerate(cycle):
         holder = cycle[(at + 1) % len(cycle)][0]
         lines.append(f"{_INDENT}{task} waits for {waiting}, which is up to {holder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.gauges import GaugeCore
@@ -26,6 +27,22 @@ if TYPE_CHECKING:
 _LOCKS = (MutexCore, RWMutexCore, SemaphoreCore)
 _SENDS, _WRITES = 1, 2  # Kinds of node, at a channel and at a read/write mutex.
 
+_PHRASES = {
+    "channel receive": "to receive from {}",
+    "channel send": "to send to {}",
+    "rwmutex read": "to read under {}",
+    "rwmutex write": "to write under {}",
+    "condition": "for a notification of {}",
+    "group": "for the members of {}",
+    "group place": "for a place in {}",
+    "gauge": "for a place in {}",
+    "task": "for the end of {}",
+    "sleep": "for the clock",
+    "context": "for the end of its context",
+    "nothing": "for nothing: the select has no case that could be ready",
+}
+_OF_SEVERAL = ("group", "group place", "wait group")
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -47,10 +64,12 @@ class Waiting:
         return self.holders[0] if self.holders else None
 
     def __str__(self) -> str:
-        case = "" if self.case is None else f"select case {self.case}: "
-        named = f" ({self.name})" if self.name else ""
-        held = f", held by {' and '.join(self.holders)}" if self.holders else ""
-        return f"{case}{self.kind}{named}{held}"
+        """What the task waits for, to be read after "waits"."""
+        case = "" if self.case is None else f" (case {self.case})"
+        who = " and ".join(self.holders)
+        if who:
+            who = f": {who}" if self.kind in _OF_SEVERAL else f", held by {who}" if self.kind != "task" else ""
+        return f"{_PHRASES.get(self.kind, 'for {}').format(self.name)}{who}{case}"
 
 
 @dataclass(frozen=True)
@@ -139,10 +158,10 @@ class Survey:
         try:
             for ident, frame in self._frames.items():
                 if GIL or any(parked.thread == ident for parked in self.operations if parked.future is None):
-                    self._note_holder(blocks, outwards(frame), lambda ident=ident: self.name_of_thread(ident))
+                    self._note_holder(blocks, outwards(frame), partial(self.name_of_thread, ident))
             for task in self._asyncio_tasks:
                 frames = awaited(name_and_coroutine(task)[1])
-                self._note_holder(blocks, frames, lambda task=task, frames=frames: self._name_in_loop(task, frames))
+                self._note_holder(blocks, frames, partial(self._name_in_loop, task, frames))
         finally:
             blocks.close()
 
@@ -231,7 +250,7 @@ class Survey:
         if found:
             return tuple(sorted(found, key=_case))
         if in_select:
-            return (Waiting("nothing", "a select without a case that could be ready"),)
+            return (Waiting("nothing", ""),)
         return (Waiting("sleep" if parked.operation in ("sleep", "asleep") else "context", ""),)
 
     def _waiting(self, source: Any, kind: int, case: int | None, parked: Parked) -> Waiting:  # noqa: PLR0911
