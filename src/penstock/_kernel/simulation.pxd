@@ -16,7 +16,7 @@ cdef class SimulatedWaiter(Waiter):
 cdef class Simulated(Runtime):
     cdef Runtime real
     cdef readonly dict worlds
-    cdef public object elsewhere
+    cdef Py_ssize_t installed
     cdef object world(self)
 
 @cython.final

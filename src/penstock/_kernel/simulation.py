@@ -95,18 +95,18 @@ class SimulatedWaiter(Waiter):
 class Simulated(Runtime):
     """Asks the world that the calling thread is in; the real runtime, if it is in none."""
 
-    __slots__ = ("elsewhere", "real", "worlds")
+    __slots__ = ("installed", "real", "worlds")
 
     def __init__(self, real: Runtime) -> None:
         self.real = real
         self.worlds: dict[int, Any] = {}
-        """The world of each thread, by its identifier; None: the real one."""
-        self.elsewhere: Any = None
-        """The world of all other threads."""
+        """The world of each thread that is in one, by its identifier."""
+        self.installed = 0
+        """By how many."""
 
     def world(self) -> Any:
         """The calling thread's world, or None."""
-        return self.worlds.get(thread_ident(), self.elsewhere)
+        return self.worlds.get(thread_ident())
 
     def monotonic(self) -> float:
         world = self.world()
@@ -207,12 +207,15 @@ simulated = SIMULATED  # For the code above the kernel.
 
 def install() -> None:
     """From now on threads may be in worlds."""
+    SIMULATED.installed += 1
     SEAM.runtime = SIMULATED
 
 
 def uninstall() -> None:
-    """All threads are in the real world again."""
-    SEAM.runtime = SIMULATED.real
+    """Once for each `install`: with the last one, all threads are in the real world again."""
+    SIMULATED.installed -= 1
+    if not SIMULATED.installed:
+        SEAM.runtime = SIMULATED.real
 
 
 def watch_select(watcher: Any) -> None:
@@ -227,12 +230,27 @@ def thread_number() -> int:
 
 def in_use() -> bool:
     """Is any thread in another world?"""
-    return SEAM.runtime is SIMULATED and (bool(SIMULATED.worlds) or SIMULATED.elsewhere is not None)
+    return SEAM.runtime is SIMULATED and bool(SIMULATED.worlds)
 
 
 def start_for_real(function: Callable[[], object]) -> None:
     """Call `function` in a thread of the pool, whatever world the caller is in."""
     SIMULATED.real.start(function)
+
+
+def real_clock() -> float:
+    """The time, whatever world the caller is in."""
+    return SIMULATED.real.monotonic()
+
+
+def arm_for_real(timer: Any, deadline: float) -> None:
+    """Let a timer expire at a time of the real clock."""
+    SIMULATED.real.arm(timer, deadline)
+
+
+def choose_for_real(n: int) -> int:
+    """One of range(n), by chance."""
+    return SIMULATED.real.choose(n)
 
 
 def expire(timer: Any) -> None:

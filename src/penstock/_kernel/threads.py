@@ -178,7 +178,7 @@ class Workers:
             target = Context().run
             options: dict[str, Any] = {"context": Context()} if INHERITS_CONTEXT else {}
             args = (self._work, worker)
-            threading.Thread(target=target, args=args, name="penstock-worker", daemon=True, **options).start()
+            start_thread(threading.Thread(target=target, args=args, name="penstock-worker", daemon=True, **options))
         except BaseException:
             self._forget()
             raise
@@ -323,13 +323,20 @@ def look_out(look: Callable[[float], float | BaseException] | None) -> None:
     LOOKOUT.look = look
 
 
+def raise_at_next_instruction(error: BaseException) -> None:
+    """Raise `error` in the calling thread, once the operation that it is in has returned."""
+    raise_soon(error)
+
+
+start_thread = threading.Thread.start  # Whatever stands there later, which is for threads of the program.
+
 daemons: set[int] = set()
 """The threads that `start_daemon` has started."""
 
 
 def start_daemon(function: Callable[[], object], name: str) -> None:
     """Call `function` in a thread that is none of the pool's, in a context of its own, for those who only watch."""
-    threading.Thread(target=Context().run, args=(_watch, function), name=name, daemon=True).start()
+    start_thread(threading.Thread(target=Context().run, args=(_watch, function), name=name, daemon=True))
 
 
 def _watch(function: Callable[[], object]) -> None:

@@ -224,13 +224,13 @@ class LoopObserver:
         loop = found.loops.get(main_thread_ident())
         task = None if loop is None else main_task(loop)
         if loop is not None and task is not None:
-            loop.call_soon_threadsafe(_fail_awaited, task, deadlock_error())
+            loop.call_soon_threadsafe(fail_awaited, task, deadlock_error())
         elif found.main_elsewhere and SETTINGS.end is not None:
             SETTINGS.end()
         return 0.5
 
 
-def _fail_awaited(task: Any, error: DeadlockError) -> None:
+def fail_awaited(task: Any, error: DeadlockError) -> None:
     """In the thread of its loop: let `task` raise `error`, or the task that it awaits."""
     waits, future = awaited_by(task)
     if future is None or future.done():
