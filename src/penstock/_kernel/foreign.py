@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 _TASKS = "/proc/self/task"
+_FUTEX = {"x86_64": "202", "aarch64": "98"}.get(os.uname().machine if hasattr(os, "uname") else "")
+"""The number of futex(2)."""
 
 
 def native_threads() -> int | None:
@@ -70,6 +72,17 @@ def waits_for_threads_to_end(frame: FrameType) -> bool:
         not thread.daemon and thread.is_alive() and thread is not threading.main_thread()
         for thread in list(threading._active.values())
     )
+
+
+def waits_in_futex(native_id: int | None) -> bool:
+    """Does a thread, by its number in the system, sleep without a limit until another one wakes it? Known on Linux."""
+    try:
+        with open(f"{_TASKS}/{native_id}/syscall", encoding="ascii") as call:  # noqa: PTH123  proc is no tree of files
+            number, _word, operation, _value, timeout = call.read().split()[:5]
+    except (OSError, ValueError):  # "running", among others
+        return False
+    waits = int(operation, 16) & 0x7F in (0, 9)  # FUTEX_WAIT, FUTEX_WAIT_BITSET
+    return number == _FUTEX and waits and int(timeout, 16) == 0
 
 
 def _threading(name: str) -> CodeType | None:

@@ -33,6 +33,9 @@ class Abandoned(BaseException):
 class World:
     """What a simulation decides. Each method is called by a thread that is in this world, unless it says otherwise."""
 
+    exempt = True
+    """May threads that are in it call what acts in the real world?"""
+
     def monotonic(self) -> float:
         """The time, in seconds."""
         raise NotImplementedError

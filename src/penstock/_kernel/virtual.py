@@ -21,7 +21,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.foreign import sleeps_for_others
+from penstock._kernel.foreign import native_threads, sleeps_for_others, waits_in_futex
 from penstock._kernel.inspection import fail_waiter
 from penstock._kernel.loops import running_event_loop
 from penstock._kernel.simulation import (
@@ -38,7 +38,7 @@ from penstock._kernel.simulation import (
     thread_number,
     uninstall,
 )
-from penstock._kernel.threads import frames_of_threads, raise_at_next_instruction
+from penstock._kernel.threads import frames_of_threads, raise_at_next_instruction, thread_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +100,7 @@ class VirtualWorld(World):
         self._called_off = 0
         self._orders = 0
         self._timers: dict[Any, Due] = {}
+        self._loops: list[VirtualSelector] = []
         self._resting_loops: set[VirtualSelector] = set()
         self._epoch = 0
         """Grows whenever a member parks, goes on, begins or ends."""
@@ -112,7 +113,7 @@ class VirtualWorld(World):
         self._parked_owner: SimulatedWaiter | None = None
         """What the thread that began is parked with."""
         self.at_end: list[Callable[[], None]] = []
-        """What gives back what was taken over."""
+        """What gives back the standard library's clocks and threads."""
 
     # From outside
 
@@ -125,12 +126,15 @@ class VirtualWorld(World):
     def end(self) -> None:
         """The calling thread, the one that began, is no member any more; the others go on in real time."""
         simulated.worlds.pop(self._owner, None)
-        while self.at_end:
-            self.at_end.pop()()
         with self._lock:
             self._ahead = self._now - real_clock()
             self.over = True
             self._working.discard(self._owner)
+        while self.at_end:
+            self.at_end.pop()()
+        for loop in self._loops:
+            loop.give_back_from_there()
+        self._loops.clear()
         self._bell.rouse()
         self._gone.rest()
         if self._first() is None:
@@ -318,10 +322,18 @@ class VirtualWorld(World):
 
     # Loops: see `virtual_loop`
 
-    def loop_rests(self, loop: VirtualSelector, deadline: float) -> bool:
-        """A member's loop has nothing to do until `deadline`. False: it has been called meanwhile."""
+    def take_over(self, loop: VirtualSelector) -> None:
+        """A loop has begun to run in the calling thread."""
         with self._lock:
-            if loop.called:
+            if self.over:
+                return
+            self._loops.append(loop)
+        loop.take_over()
+
+    def loop_rests(self, loop: VirtualSelector, deadline: float) -> bool:
+        """A member's loop has nothing to do until `deadline`. False: it is to look again."""
+        with self._lock:
+            if loop.called or self.over:
                 return False
             loop.resting = True
             self._resting_loops.add(loop)
@@ -329,7 +341,7 @@ class VirtualWorld(World):
                 loop.due = self._set(deadline, partial(self._call_loop, loop))
             loop.has_files = loop.waits_for_files()
             self._rests(loop.ident)
-        self._pass_time()
+        self._pass_time(mine=loop)
         return True
 
     def loop_goes_on(self, loop: VirtualSelector) -> None:
@@ -400,11 +412,14 @@ class VirtualWorld(World):
             self._called_off -= 1
         return None
 
-    def _pass_time(self, asleep: frozenset[int] = frozenset(), *, patient: bool = False) -> bool:
+    def _pass_time(
+        self, asleep: frozenset[int] = frozenset(), *, patient: bool = False, mine: VirtualSelector | None = None
+    ) -> bool:
         """While nobody is at work: let those go on who settle, or else move the clock to what is due next.
 
-        Members in `asleep` are known to sleep outside of the library. `patient`: files bring nothing. False: nothing is
-        left that could happen.
+        Members in `asleep` are known to sleep outside of the library. `patient`: files bring nothing. `mine`: the loop
+        of the calling thread, which is not called when what happens gives it work. False: nothing is left that could
+        happen.
         """
         begun = self._orders
         jumps = 0
@@ -425,6 +440,8 @@ class VirtualWorld(World):
                 self._happen()
             finally:
                 with self._lock:
+                    if mine is not None and mine.has_work():
+                        self._rouse_loop(mine)
                     self._working.discard(_CLOCK)
 
     def _only_ticks(self, begun: int) -> bool:
@@ -450,7 +467,7 @@ class VirtualWorld(World):
         ident = thread_number()
         simulated.worlds[ident] = self  # What is due happens in this world.
         try:
-            epoch = ticks = 0
+            epoch = ticks = told = 0
             frames: dict[int, Any] = {}
             while not self._bell.rest(TICK):
                 with self._lock:
@@ -461,14 +478,14 @@ class VirtualWorld(World):
                     frames = {}
                     continue
                 before, frames = frames, frames_of_threads()
-                if not _asleep(working, before, frames):
-                    ticks = 0
-                elif (not self._waits_for_files() or ticks >= PATIENCE) and not self._pass_time(working, patient=True):
+                if not _asleep(working, before, frames, still=ticks >= PATIENCE):
+                    continue
+                if (not self._waits_for_files() or ticks >= PATIENCE) and not self._pass_time(working, patient=True):
                     others = {other: before.get(other) for other in frames if other != ident}
                     if any(frames[other] is not frame for other, frame in others.items()):
                         ticks = 0
-                    elif ticks >= DEAD and not self._waits_for_files():
-                        ticks = 0
+                    elif ticks >= DEAD and told != epoch and not self._waits_for_files():
+                        told = epoch
                         self._fail_owner(self)
         except BaseException:  # noqa: BLE001  reported; without the monitor, the rest goes on
             sys.excepthook(*sys.exc_info())
@@ -503,12 +520,21 @@ class VirtualWorld(World):
             uninstall()
 
 
-def _asleep(members: frozenset[Any], before: dict[int, Any], frames: dict[int, Any]) -> bool:
+def _asleep(members: frozenset[Any], before: dict[int, Any], frames: dict[int, Any], *, still: bool) -> bool:
     """Do these members sleep outside of the library, until another thread wakes them?
 
-    Frames of threads that run are not looked into: the innermost one must have stayed the same.
+    Frames of threads that run are not looked into: the innermost one must have stayed the same. Of those that have been
+    `still` for a while the system is asked too, which knows who waits for a lock; unless there are threads that are not
+    Python's, for which they may wait.
     """
+    asks = still and native_threads() == len(frames)
     return all(
-        member in frames and before.get(member) is frames[member] and sleeps_for_others(frames[member])
+        member in frames
+        and before.get(member) is frames[member]
+        and (sleeps_for_others(frames[member]) or (asks and waits_in_futex(_native_id(member))))
         for member in members
     )
+
+
+def _native_id(ident: int) -> int | None:
+    return getattr(thread_with(ident), "native_id", None)

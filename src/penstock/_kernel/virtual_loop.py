@@ -67,6 +67,11 @@ class VirtualSelector:
         self._world.loop_called(self)
         self.call()
 
+    def has_work(self) -> bool:
+        """Is there something that it would do next? Asked in its thread."""
+        loop = self.loop()
+        return loop is not None and bool(loop._ready)
+
     def waits_for_files(self) -> bool:
         """Could events come, beside those by which other threads wake the loop?"""
         files = self._selector.get_map() if hasattr(self._selector, "get_map") else None
@@ -84,7 +89,7 @@ class VirtualSelector:
         try:
             if not self._world.loop_rests(self, self._deadline(loop, timeout)):
                 return events
-            if loop._ready or not self.resting:  # The clock has moved, in this thread.
+            if not self.resting:  # The clock has moved, in this thread.
                 return events
             return self._selector.select(None)
         finally:
@@ -108,9 +113,7 @@ def virtualize_loops(world_of_thread: Callable[[int], VirtualWorld | None]) -> C
     def run_once(self: Any) -> None:
         world = world_of_thread(thread_number())
         if world is not None and not isinstance(self._selector, VirtualSelector):
-            selector = VirtualSelector(world, self)
-            selector.take_over()
-            world.at_end.append(selector.give_back_from_there)
+            world.take_over(VirtualSelector(world, self))
         before(self)
 
     loops._run_once = run_once
