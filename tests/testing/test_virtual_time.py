@@ -510,6 +510,19 @@ def test_what_is_left_goes_on_in_real_time() -> None:
     assert time.monotonic() - before < HOUR
 
 
+def test_a_ticker_that_is_left_ticks_on() -> None:
+    """At its own pace, once for each period."""
+    with virtual_time():
+        ticker = Ticker(0.05)
+        sleep(HOUR)
+        assert ticker.channel.recv() > 0
+    began = time.monotonic()
+    for _ in range(4):
+        ticker.channel.recv(timeout=10)
+    ticker.stop()
+    assert time.monotonic() - began >= 0.1
+
+
 def test_misuse() -> None:
     """It is one clock."""
     with virtual_time():

@@ -30,7 +30,7 @@ cdef object add_waiter(Waiter waiter, dict parked)
 cpdef bint still_parked(Parked parked)
 cdef bint waiter_waits(Waiter waiter) noexcept
 cpdef bint fail(Parked parked, object error) except -1
-cdef bint fail_waiter(Waiter waiter, object error) except -1
+cpdef bint fail_waiter(Waiter waiter, object error) except -1
 @cython.locals(held=bint, holder="unsigned long")
 cdef object mutex_holder(MutexCore mutex)
 @cython.locals(held=bint, holder="unsigned long")

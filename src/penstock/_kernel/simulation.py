@@ -246,11 +246,6 @@ def real_clock() -> float:
     return SIMULATED.real.monotonic()
 
 
-def arm_for_real(timer: Any, deadline: float) -> None:
-    """Let a timer expire at a time of the real clock."""
-    SIMULATED.real.arm(timer, deadline)
-
-
 def choose_for_real(n: int) -> int:
     """One of range(n), by chance."""
     return SIMULATED.real.choose(n)

@@ -28,7 +28,6 @@ from penstock._kernel.simulation import (
     Seat,
     SimulatedWaiter,
     World,
-    arm_for_real,
     choose_for_real,
     expire,
     install,
@@ -106,7 +105,10 @@ class VirtualWorld(World):
         """Grows whenever a member parks, goes on, begins or ends."""
         self._now = self.began = float(-(-real_clock() // 1))  # A whole number: what is added stays exact.
         self._ahead = 0.0
+        self._serving = False
+        self._rung = False
         self._bell = Seat()
+        self._stop = Seat()
         self._gone = Seat()
         self.over = False
         """Then what is left goes on in real time."""
@@ -135,12 +137,12 @@ class VirtualWorld(World):
         for loop in self._loops:
             loop.give_back_from_there()
         self._loops.clear()
-        self._bell.rouse()
+        self._stop.rouse()
         self._gone.rest()
-        if self._first() is None:
-            self._departs()
-        else:
-            start_for_real(self._go_on_for_real)
+        with self._lock:
+            if self._first() is not None:
+                self._serve()
+        self._departs()
 
     def fail_owner(self, error: BaseException) -> bool:
         """Let the operation in which the thread that began is parked raise `error`. False: it is not parked in one."""
@@ -213,10 +215,9 @@ class VirtualWorld(World):
         self._refuse_other_loops()
         with self._lock:
             self.disarm(timer)
-            if not self.over:
-                self._timers[timer] = self._set(deadline, partial(self._expire, timer))
-                return
-        arm_for_real(timer, deadline - self._ahead)
+            self._timers[timer] = self._set(deadline, partial(self._expire, timer))
+            if self.over:
+                self._serve()
 
     def disarm(self, timer: Any) -> bool:
         with self._lock:
@@ -469,7 +470,7 @@ class VirtualWorld(World):
         try:
             epoch = ticks = told = 0
             frames: dict[int, Any] = {}
-            while not self._bell.rest(TICK):
+            while not self._stop.rest(TICK):
                 with self._lock:
                     working = frozenset(self._working)
                     ticks = ticks + 1 if epoch == self._epoch else 0
@@ -493,20 +494,31 @@ class VirtualWorld(World):
             simulated.worlds.pop(ident, None)
             self._gone.rouse()
 
-    def _go_on_for_real(self) -> None:
-        """What is due at the end happens in its time."""
+    def _serve(self) -> None:
+        """After the end: what is due happens in its time. Under the lock."""
+        if self._serving and not self._rung:
+            self._rung = True
+            self._bell.rouse()
+        if not self._serving:
+            self._serving = True
+            self._members += 1
+            start_for_real(self._go_on)
+
+    def _go_on(self) -> None:
         ident = thread_number()
         simulated.worlds[ident] = self
         try:
             while True:
                 with self._lock:
+                    first = self._first()
+                    if first is None:
+                        self._serving = False
+                        return
                     self._now = self.monotonic()
                 self._happen()
-                with self._lock:
-                    first = self._first()
-                if first is None:
-                    return
-                self._bell.rest(max(0.0, first.deadline - self.monotonic()))
+                if self._bell.rest(max(0.0, first.deadline - self._now)):
+                    with self._lock:
+                        self._rung = False
         finally:
             simulated.worlds.pop(ident, None)
             self._departs()
