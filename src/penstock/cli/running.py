@@ -8,17 +8,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from penstock import deadlock
-from penstock._kernel.inspection import parked_operations
-from penstock._kernel.locks import now
-from penstock._kernel.threads import idle_workers, worker_count
 from penstock.cli import programs
 from penstock.deadlock import lock_order
 from penstock.deadlock.asleep import SETTINGS
+from penstock.deadlock.quiet import wait_until_parked
 from penstock.deadlock.reporting import paragraph
 from penstock.deadlock.stacks import BOUNDARIES
 from penstock.deadlock.watching import tell_of_deadlock
 from penstock.errors import DeadlockError
-from penstock.time import sleep
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -113,17 +110,9 @@ def _show(error: BaseException) -> None:
             print(error, file=sys.stderr)
 
 
-def _all_parked() -> bool:
-    """Are the library's threads parked, apart from those without work? Some may have been woken a moment ago."""
-    parked = {operation.thread for operation in parked_operations() if operation.future is None}
-    return len(parked) >= worker_count() - len(idle_workers())
-
-
 def _list_leaks() -> None:
     """Tell on standard error which tasks the program leaves behind that nothing can wake."""
-    end = now() + PATIENCE
-    while not _all_parked() and now() < end:
-        sleep(0.01)
+    wait_until_parked(PATIENCE)
     leaked = deadlock.leaks()
     if not leaked:
         return

@@ -132,7 +132,8 @@ class _Watch:
             except ValueError:
                 return
         self.signals = False
-        SETTINGS.own_handlers.clear()
+        if self._asked in SETTINGS.own_handlers:
+            SETTINGS.own_handlers.remove(self._asked)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         watcher = self.watcher
