@@ -165,7 +165,10 @@ async def wait_for_zero(countdown: Countdown, timeout: float | None, operation: 
 
 
 def _name_of(function: Any) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
+    name = getattr(function, "__qualname__", None) or repr(function)
+    if "Core." in name and hasattr(function, "__self__"):  # The kernel's part of a class has another name than the class.
+        return f"{type(function.__self__).__name__}.{function.__name__}"
+    return name
 
 
 def refuse_in_loop(operation: str, instead: str) -> None:
