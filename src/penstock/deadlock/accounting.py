@@ -128,7 +128,6 @@ class Account:
 
     def _set_aside(self, suspects: list[Any]) -> None:
         threads = {id(one.thread): one for one in self._candidates if one.readable and one.thread is not None}
-        jobs = {id(one.job): one for one in self._candidates if one.readable and one.job is not None}
         selects: dict[frozenset[int] | None, list[Candidate]] = {}
         for one in self._candidates:
             if one.readable and one.parked.operation == "select":
@@ -141,18 +140,13 @@ class Account:
             for stack in one.references.arguments
             for start in range(len(stack))
         }
-        for thing in [*suspects, *self._held(partial)]:
-            owner = jobs.get(id(_job_of(thing))) if type(thing) is partial else None
-            if owner is not None:
-                self._belongs(thing.func.__self__, owner)
+        self._set_jobs_aside(suspects)
         contexts = []
         methods = []
         for thing in suspects:
             kind = type(thing)
             if self._marking.is_cut(thing) or isinstance(thing, KERNEL_TYPES):
                 self._exempt.add(id(thing))
-            elif kind is partial:
-                self._belongs(thing, jobs.get(id(_job_of(thing))))
             elif kind in _METHODS and starts_thread(thing):
                 self._belongs(thing, threads.get(id(thing.__self__)))
             elif kind in _METHODS and _name(thing) in ("__enter__", "__exit__"):
@@ -170,6 +164,15 @@ class Account:
         if owner is not None:
             self._exempt.add(id(thing))
             owner.belongings.append(thing)
+
+    def _set_jobs_aside(self, suspects: list[Any]) -> None:
+        """What a thread of the pool was given to call, and the context that this has entered."""
+        owners = {id(one.job): one for one in self._candidates if one.readable and one.job is not None}
+        for thing in [*suspects, *self._held(partial)]:
+            owner = owners.get(id(_job_of(thing))) if type(thing) is partial else None
+            if owner is not None:
+                self._belongs(thing, owner)
+                self._belongs(thing.func.__self__, owner)
 
     def _held(self, kind: type) -> list[Any]:
         """What frames of parked threads refer to, of that type."""
@@ -214,10 +217,10 @@ class Account:
 
 def _job_of(start: Any) -> Any:
     """The task or callback for which a thread of the pool was given `start` to call; None if that is something else."""
-    first = start.args[0] if start.args else None
-    if first is _run:
-        return start.args[1]
-    return first if type(first) is Callback else None
+    args = start.args
+    if len(args) > 1 and args[0] is _run:
+        return args[1]
+    return args[0] if args and type(args[0]) is Callback else None
 
 
 def _name(method: Any) -> str:
