@@ -81,7 +81,7 @@ class Context(Scope):
             raise TypeError(
                 f"after_func() calls {function!r} in a thread; an async function has to be awaited in a loop"
             )
-        return self.call_at_end(function)  # type: ignore[no-any-return]
+        return self.call_at_end(Callback(function))  # type: ignore[no-any-return]
 
     def attach(self) -> Attachment:
         """For `with`: make this context ambient inside the block, and no more than that. Any number of times."""
@@ -129,6 +129,18 @@ class Attachment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, trace)
+
+
+class Callback:
+    """A function given to `after_func`. A thread that works at it is known by the frame of this call."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def __call__(self) -> None:
+        self._function()
 
 
 _BACKGROUND: Context = Context.root()

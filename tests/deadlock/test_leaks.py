@@ -327,6 +327,38 @@ def under_a_context_of_nobody() -> list[str]:
     return ["Channel.recv"]
 
 
+def outside_of_all_contexts() -> list[str]:
+    def work() -> None:
+        with Context.background().attach():
+            receive_quietly(Channel())
+
+    go(work)
+    return ["Channel.recv"]
+
+
+def callback_of_a_context() -> list[str]:
+    """Who has made it waits for the same channel."""
+
+    def work(channel: Channel[int]) -> None:
+        context = current().with_cancel()
+        context.after_func(lambda: receive_quietly(channel))
+        context.cancel()
+        receive_quietly(channel)
+
+    go(work, Channel())
+    return ["Channel.recv", "Channel.recv"]
+
+
+def callback_of_a_timeout() -> list[str]:
+    def work(channel: Channel[int]) -> None:
+        with Context.background().attach():
+            Context.background().with_timeout(0).after_func(functools.partial(receive_quietly, channel))
+        receive_quietly(channel)
+
+    go(work, Channel())
+    return ["Channel.recv", "Channel.recv"]
+
+
 def kept_traceback() -> list[str]:
     def fail(channel: Channel[int]) -> None:
         go(receive, channel)
@@ -371,6 +403,9 @@ THREADS = [
     after_an_error,
     endless_sleep,
     under_a_context_of_nobody,
+    outside_of_all_contexts,
+    callback_of_a_context,
+    callback_of_a_timeout,
     kept_traceback,
 ]
 

@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from contextvars import Context
 from functools import partial
+from itertools import chain
 from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import getweakrefcount, getweakrefs
@@ -20,6 +21,7 @@ from penstock._kernel.channel import ChannelCore, ReceiverCore, SendCase
 from penstock._kernel.inspection import KERNEL_TYPES
 from penstock._kernel.scopes import ambient_variable
 from penstock._kernel.threads import starts_thread
+from penstock.context import Callback
 from penstock.deadlock.frames import GIL
 from penstock.group import _run
 
@@ -126,7 +128,6 @@ class Account:
 
     def _set_aside(self, suspects: list[Any]) -> None:
         threads = {id(one.thread): one for one in self._candidates if one.readable and one.thread is not None}
-        tasks = {id(one.task): one for one in self._candidates if one.readable and one.task is not None}
         selects: dict[frozenset[int] | None, list[Candidate]] = {}
         for one in self._candidates:
             if one.readable and one.parked.operation == "select":
@@ -139,15 +140,13 @@ class Account:
             for stack in one.references.arguments
             for start in range(len(stack))
         }
+        self._set_jobs_aside(suspects)
         contexts = []
         methods = []
         for thing in suspects:
             kind = type(thing)
             if self._marking.is_cut(thing) or isinstance(thing, KERNEL_TYPES):
                 self._exempt.add(id(thing))
-            elif kind is partial and len(thing.args) > 1 and thing.args[0] is _run:
-                self._belongs(thing, tasks.get(id(thing.args[1])))
-                self._belongs(getattr(thing.func, "__self__", None), tasks.get(id(thing.args[1])))
             elif kind in _METHODS and starts_thread(thing):
                 self._belongs(thing, threads.get(id(thing.__self__)))
             elif kind in _METHODS and _name(thing) in ("__enter__", "__exit__"):
@@ -165,6 +164,20 @@ class Account:
         if owner is not None:
             self._exempt.add(id(thing))
             owner.belongings.append(thing)
+
+    def _set_jobs_aside(self, suspects: list[Any]) -> None:
+        """What a thread of the pool was given to call, and the context that this has entered."""
+        owners = {id(one.job): one for one in self._candidates if one.readable and one.job is not None}
+        for thing in [*suspects, *self._held(partial)]:
+            owner = owners.get(id(_job_of(thing))) if type(thing) is partial else None
+            if owner is not None:
+                self._belongs(thing, owner)
+                self._belongs(thing.func.__self__, owner)
+
+    def _held(self, kind: type) -> list[Any]:
+        """What frames of parked threads refer to, of that type."""
+        addresses = chain.from_iterable(one.references.addresses for one in self._candidates if one.readable)
+        return [thing for thing in map(self._objects.get, addresses) if type(thing) is kind]
 
     def _set_contexts_aside(self, contexts: list[Context]) -> None:
         """The context that a thread is in has the thread's scope in it; who else has the same is not known."""
@@ -200,6 +213,14 @@ class Account:
                 alike = [other for other in methods if _name(other) == name and other.__self__ is thing.__self__]
                 if len(alike) <= len(owners):
                     self._belongs(thing, owners[0])
+
+
+def _job_of(start: Any) -> Any:
+    """The task or callback for which a thread of the pool was given `start` to call; None if that is something else."""
+    args = start.args
+    if len(args) > 1 and args[0] is _run:
+        return args[1]
+    return args[0] if args and type(args[0]) is Callback else None
 
 
 def _name(method: Any) -> str:

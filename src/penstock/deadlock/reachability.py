@@ -22,6 +22,7 @@ from penstock._kernel.locks import SemaphoreCore
 from penstock._kernel.loops import asynchronous_generators, is_loop_class, weak_registries
 from penstock._kernel.scopes import Scope
 from penstock._kernel.threads import this_thread, thread_registries, thread_with
+from penstock.context import Callback
 from penstock.deadlock.accounting import Account
 from penstock.deadlock.frames import GIL, Held, Layout, Reader, layout_of_frames, references
 from penstock.deadlock.marking import Marking
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _ACCOUNTS = 2 if GIL else 3
 _OWN_FILES = (LIBRARY + "deadlock/", LIBRARY + "testing/")
 _OWN_MODULES = ("penstock.deadlock", "penstock.testing")
+_JOBS = (_run.__code__, Callback.__call__.__code__)
 _PATIENCE = 10.0  # Seconds to wait for another thread's search.
 
 
@@ -56,7 +58,8 @@ class Candidate:
         self.references = Held()
         """What its frames refer to, where that is known."""
         self.readable = False
-        self.task: Task[Any] | None = None
+        self.job: Task[Any] | Callback | None = None
+        """What its thread has been started for."""
         self.belongings: list[Any] = []
         """What else the thread has."""
 
@@ -203,9 +206,9 @@ class Search:
             for frame in self._frames.get(one.parked.thread, ()):
                 before = len(held.addresses)
                 references(self._reader, self._layout, frame, held)
-                if frame.f_code is _run.__code__:
-                    tasks = [thing for thing in self._things(held.addresses[before:]) if type(thing) is Task]
-                    one.task = tasks[0] if tasks else None
+                if frame.f_code in _JOBS:
+                    jobs = [thing for thing in self._things(held.addresses[before:]) if type(thing) in (Task, Callback)]
+                    one.job = jobs[0] if jobs else None
         except OSError:
             held.addresses.clear()
             return
