@@ -323,8 +323,8 @@ def look_out(look: Callable[[float], float | BaseException] | None) -> None:
     LOOKOUT.look = look
 
 
-daemons: set[int] = set()
-"""The threads that `start_daemon` has started."""
+daemons: dict[int, int] = {}
+"""The threads that `start_daemon` has started, each with the system's number of it."""
 
 
 def start_daemon(function: Callable[[], object], name: str) -> None:
@@ -334,11 +334,11 @@ def start_daemon(function: Callable[[], object], name: str) -> None:
 
 def _watch(function: Callable[[], object]) -> None:
     ident = threading.get_ident()
-    daemons.add(ident)
+    daemons[ident] = threading.get_native_id()
     try:
         function()
     finally:
-        daemons.discard(ident)
+        daemons.pop(ident, None)
 
 
 def other_interpreters() -> bool:
