@@ -418,6 +418,25 @@ SURVIVORS = [
         """,
     ),
     survivor(
+        "threads of executors that have been given work, and have not run yet",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        channel = Channel()
+        executors = [ThreadPoolExecutor(1), ThreadPoolExecutor(1)]
+        end = time.monotonic() + 4
+
+        def pass_on(number):
+            if time.monotonic() < end:
+                executors[1 - number].submit(pass_on, 1 - number)
+            else:
+                channel.send(1)
+
+        executors[0].submit(pass_on, 0)
+        channel.recv()
+        print("went on")
+        """,
+    ),
+    survivor(
         "a task that waits for another process",
         """
         import subprocess, sys
@@ -686,7 +705,7 @@ def test_native_thread() -> None:
         import ctypes, os
         thread = ctypes.c_ulong()
         libc = ctypes.CDLL(None)
-        libc.pthread_create(ctypes.byref(thread), None, libc.sleep, ctypes.c_void_p(2))
+        libc.pthread_create(ctypes.byref(thread), None, libc.sleep, ctypes.c_void_p(1))
         assert len(os.listdir("/proc/self/task")) == 2
         with deadlocked(): Channel().recv()
         print(len(os.listdir("/proc/self/task")))

@@ -6,11 +6,14 @@ import linecache
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.loops import is_runners_handler
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import CodeType, FrameType
 
 _TASKS = "/proc/self/task"
@@ -24,6 +27,27 @@ def native_threads() -> int | None:
         return len(os.listdir(_TASKS))  # noqa: PTH208  names are enough
     except OSError:
         return None
+
+
+def sleeps(apart_from: Iterable[int]) -> frozenset[tuple[str, bytes]] | None:
+    """Of each thread of the process how often it has gone to sleep; None if one of them is awake.
+
+    The calling thread is left out, and so are those given by the system's numbers. Where nothing can be known, it is
+    taken for granted that they are asleep. Twice the same: none of them has run in between.
+    """
+    left_out = {threading.get_native_id(), *apart_from}
+    found = set()
+    try:
+        for number in os.listdir(_TASKS):  # noqa: PTH208  names are enough
+            if int(number) not in left_out:
+                with open(f"{_TASKS}/{number}/status", "rb") as file:  # noqa: PTH123  as above
+                    status = file.read()
+                if b"\nState:\tS" not in status:
+                    return None
+                found.add((number, status[status.rfind(b"\nvoluntary_ctxt_switches") :]))
+    except OSError:
+        return None if Path(_TASKS).exists() else frozenset()  # One has ended in this instant.
+    return frozenset(found)
 
 
 # Where threads are known to sleep until another thread wakes them, which has not been done. Each is proved by the line

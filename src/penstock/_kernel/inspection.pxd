@@ -26,6 +26,7 @@ cdef class Parked:
 cdef Parked parked_by(Waiter waiter)
 @cython.locals(source=Source, waiter=Waiter, operation=Parked)
 cdef object add_place(Node node, dict parked)
+@cython.locals(waits=bint)
 cdef object add_waiter(Waiter waiter, dict parked)
 cpdef bint still_parked(Parked parked)
 cdef bint waiter_waits(Waiter waiter) noexcept

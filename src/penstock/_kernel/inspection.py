@@ -73,7 +73,10 @@ def parked_by(waiter: Waiter) -> Parked:
 
 def add_place(node: Node, parked: dict[Any, Parked]) -> None:
     """Note where `node` stands, if it stands in a queue and can fire."""
-    source = node.source
+    try:
+        source = node.source
+    except AttributeError:  # Interpreted: another thread is making it.
+        return
     if source is None:
         return
     waiter: Waiter | None = None
@@ -91,7 +94,11 @@ def add_place(node: Node, parked: dict[Any, Parked]) -> None:
 
 
 def add_waiter(waiter: Waiter, parked: dict[Any, Parked]) -> None:
-    if waiter.waiting() and waiter not in parked:
+    try:
+        waits = waiter.waiting()
+    except AttributeError:  # As above.
+        return
+    if waits and waiter not in parked:
         parked[waiter] = parked_by(waiter)
 
 

@@ -330,8 +330,8 @@ def raise_at_next_instruction(error: BaseException) -> None:
 
 start_thread = threading.Thread.start  # Whatever stands there later, which is for threads of the program.
 
-daemons: set[int] = set()
-"""The threads that `start_daemon` has started."""
+daemons: dict[int, int] = {}
+"""The threads that `start_daemon` has started, each with the system's number of it."""
 
 
 def start_daemon(function: Callable[[], object], name: str) -> None:
@@ -341,11 +341,11 @@ def start_daemon(function: Callable[[], object], name: str) -> None:
 
 def _watch(function: Callable[[], object]) -> None:
     ident = threading.get_ident()
-    daemons.add(ident)
+    daemons[ident] = threading.get_native_id()
     try:
         function()
     finally:
-        daemons.discard(ident)
+        daemons.pop(ident, None)
 
 
 def other_interpreters() -> bool:

@@ -2,8 +2,10 @@
 
 One look takes everything in one after the other while the program may run on, so what it sees need not have been true
 at one instant. Two looks that find the same operations parked, each of which is parked once only, prove that these were
-parked all the time in between; and the second look finds nobody else. So nothing happens any more. Then garbage is
-collected, since a finalizer may close a channel, and a third look decides.
+parked all the time in between; and the second look finds nobody else. So nothing happens any more. Where the system
+tells how often each thread has gone to sleep, that must be the same as well: a thread that has been woken, and waits
+for the GIL, looks in Python as if it slept on. Then garbage is collected, since a finalizer may close a channel, and a
+third look decides.
 
 What could go on is not asleep: a timer or a deadline, a thread that is not known to sleep, a loop that waits for more
 than other threads, a signal handler, a simulated world, another interpreter.
@@ -20,6 +22,7 @@ from penstock._kernel import simulation
 from penstock._kernel.foreign import (
     native_threads,
     signal_handlers,
+    sleeps,
     sleeps_for_others,
     waits_for_threads_to_end,
 )
@@ -88,6 +91,7 @@ class Observer:
         self._in_main_thread = in_main_thread
         self._before: dict[int, int] = {}
         self._last: object = None
+        """The parked operations of the last look, and how often each thread has gone to sleep."""
         self._collected = False
         self._raised: object = None
         self._looking = False
@@ -102,8 +106,12 @@ class Observer:
             if found is None or found.waiters == self._raised:
                 self._last = None
                 return None, False
-            if found.waiters != self._last:
-                self._last = found.waiters
+            asleep = sleeps(daemons.values())
+            if asleep is None:
+                self._last = None
+                return None, False
+            if (found.waiters, asleep) != self._last:
+                self._last = (found.waiters, asleep)
                 self._collected = False
                 return found, False
             if not self._collected and gc.isenabled():
@@ -119,7 +127,7 @@ class Observer:
         frames = frames_of_threads()
         if could_go_on(len(frames)):
             return None
-        unknown = set(frames) - daemons
+        unknown = set(frames).difference(daemons)
         if self._in_main_thread:
             unknown.discard(main_thread_ident())
         quiet: dict[int, FrameType] = {}

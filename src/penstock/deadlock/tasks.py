@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 _LOCKS = (MutexCore, RWMutexCore, SemaphoreCore)
 _SENDS, _WRITES = 1, 2  # Kinds of node, at a channel and at a read/write mutex.
 
+_OWNERS: dict[type, tuple[str, ...]] = {
+    Group: ("_running", "_places"),
+    Once: ("_pending",),
+    Task: ("_finished",),
+    WaitGroup: ("_counter",),
+}
+"""What belongs to whom."""
+
 _PHRASES = {
     "channel receive": "to receive from {}",
     "channel send": "to send to {}",
@@ -123,23 +131,22 @@ class Survey:
         self._look_for_holders()
 
     def _look_round(self) -> None:
-        """Find the owners of the counts and semaphores that belong to others, and all tasks."""
+        """Find the owners of the counts and semaphores that belong to others, and all tasks.
+
+        What another thread is making may lack any of its attributes.
+        """
         for thing in gc.get_objects():
             kind = type(thing)
+            if kind in _OWNERS:
+                for name in _OWNERS[kind]:
+                    self._owners[id(getattr(thing, name, None))] = thing
             if kind is Task:
                 self._tasks.append(thing)
-                self._owners[id(thing._finished)] = thing
-            elif kind is WaitGroup:
-                self._owners[id(thing._counter)] = thing
-            elif kind is Group:
-                self._owners[id(thing._running)] = thing
-                self._owners[id(thing._places)] = thing
-            elif kind is Once:
-                self._owners[id(thing._pending)] = thing
             elif kind is Side:
-                self._sides.append((thing, thing._rw))
+                self._sides.append((thing, getattr(thing, "_rw", None)))
             elif kind is Condition:
-                self._sides.append((thing, thing.lock._rw if type(thing.lock) is Side else thing.lock))
+                lock = getattr(thing, "lock", None)
+                self._sides.append((thing, lock._rw if type(lock) is Side else lock))
             elif is_asyncio_task(thing):
                 self._asyncio_tasks.append(thing)
 
@@ -301,7 +308,7 @@ class Survey:
         return Waiting("count", "")
 
     def _members(self, owner: Any) -> tuple[str, ...]:
-        return tuple(self.name_of_task(task) for task in self._tasks if task._owner is owner)
+        return tuple(self.name_of_task(task) for task in self._tasks if getattr(task, "_owner", None) is owner)
 
 
 def _task_in(frames: list[FrameType], code: CodeType) -> Task[Any] | None:
