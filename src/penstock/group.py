@@ -166,7 +166,7 @@ async def wait_for_zero(countdown: Countdown, timeout: float | None, operation: 
 
 def _name_of(function: Any) -> str:
     name = getattr(function, "__qualname__", None) or repr(function)
-    if "Core." in name and hasattr(function, "__self__"):  # The kernel's part of a class has another name than the class.
+    if "Core." in name and hasattr(function, "__self__"):  # The kernel's part of a class is called otherwise.
         return f"{type(function.__self__).__name__}.{function.__name__}"
     return name
 

@@ -101,12 +101,29 @@ def waits_for_threads_to_end(frame: FrameType) -> bool:
 def waits_in_futex(native_id: int | None) -> bool:
     """Does a thread, by its number in the system, sleep without a limit until another one wakes it? Known on Linux."""
     try:
-        with open(f"{_TASKS}/{native_id}/syscall", encoding="ascii") as call:  # noqa: PTH123  proc is no tree of files
-            number, _word, operation, _value, timeout = call.read().split()[:5]
-    except (OSError, ValueError):  # "running", among others
+        number, _word, operation, _value, timeout = _system_call(native_id).split()[:5]
+    except ValueError:  # "running", among others
         return False
     waits = int(operation, 16) & 0x7F in (0, 9)  # FUTEX_WAIT, FUTEX_WAIT_BITSET
     return number == _FUTEX and waits and int(timeout, 16) == 0
+
+
+def others_run(native_ids: set[int | None]) -> bool:
+    """Is a thread at work that is none of those, by its number in the system? Also if that cannot be known."""
+    try:
+        natives = set(map(int, os.listdir(_TASKS)))  # noqa: PTH208  names are enough
+    except OSError:
+        return True
+    return any(_system_call(native).startswith("running") for native in natives - native_ids)
+
+
+def _system_call(native_id: int | None) -> str:
+    """What the system says of what a thread waits for: proc_pid_syscall(5)."""
+    try:
+        with open(f"{_TASKS}/{native_id}/syscall", encoding="ascii") as call:  # noqa: PTH123  proc is no tree of files
+            return call.read()
+    except OSError:
+        return ""
 
 
 def _threading(name: str) -> CodeType | None:

@@ -21,7 +21,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.foreign import native_threads, sleeps_for_others, waits_in_futex
+from penstock._kernel.foreign import others_run, sleeps_for_others, waits_in_futex
 from penstock._kernel.inspection import fail_waiter
 from penstock._kernel.loops import running_event_loop
 from penstock._kernel.simulation import (
@@ -37,7 +37,7 @@ from penstock._kernel.simulation import (
     thread_number,
     uninstall,
 )
-from penstock._kernel.threads import frames_of_threads, raise_at_next_instruction, thread_with
+from penstock._kernel.threads import daemons, frames_of_threads, raise_at_next_instruction, thread_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,8 @@ IDLE_JUMPS = 1000
 """So many jumps of the clock that wake nobody, and it is asked whether anything can."""
 DEAD = 100
 """So many ticks with nobody at work, nothing due, and no other thread that moves: that is a deadlock."""
+_SERVANTS: set[int] = set()
+"""The threads in which worlds do their own work."""
 _CLOCK = object()
 """Stands in `_working` for whoever lets time pass."""
 
@@ -467,6 +469,7 @@ class VirtualWorld(World):
         """Sees what members cannot see: that they sleep outside of the library, that files bring nothing, deadlocks."""
         ident = thread_number()
         simulated.worlds[ident] = self  # What is due happens in this world.
+        _SERVANTS.add(ident)
         try:
             epoch = ticks = told = 0
             frames: dict[int, Any] = {}
@@ -482,8 +485,8 @@ class VirtualWorld(World):
                 if not _asleep(working, before, frames, still=ticks >= PATIENCE):
                     continue
                 if (not self._waits_for_files() or ticks >= PATIENCE) and not self._pass_time(working, patient=True):
-                    others = {other: before.get(other) for other in frames if other != ident}
-                    if any(frames[other] is not frame for other, frame in others.items()):
+                    others = set(frames) - daemons.keys() - _SERVANTS
+                    if any(frames[other] is not before.get(other) for other in others):
                         ticks = 0
                     elif ticks >= DEAD and told != epoch and not self._waits_for_files():
                         told = epoch
@@ -491,6 +494,7 @@ class VirtualWorld(World):
         except BaseException:  # noqa: BLE001  reported; without the monitor, the rest goes on
             sys.excepthook(*sys.exc_info())
         finally:
+            _SERVANTS.discard(ident)
             simulated.worlds.pop(ident, None)
             self._gone.rouse()
 
@@ -507,6 +511,7 @@ class VirtualWorld(World):
     def _go_on(self) -> None:
         ident = thread_number()
         simulated.worlds[ident] = self
+        _SERVANTS.add(ident)
         try:
             while True:
                 with self._lock:
@@ -520,6 +525,7 @@ class VirtualWorld(World):
                     with self._lock:
                         self._rung = False
         finally:
+            _SERVANTS.discard(ident)
             simulated.worlds.pop(ident, None)
             self._departs()
 
@@ -536,10 +542,10 @@ def _asleep(members: frozenset[Any], before: dict[int, Any], frames: dict[int, A
     """Do these members sleep outside of the library, until another thread wakes them?
 
     Frames of threads that run are not looked into: the innermost one must have stayed the same. Of those that have been
-    `still` for a while the system is asked too, which knows who waits for a lock; unless there are threads that are not
-    Python's, for which they may wait.
+    `still` for a while the system is asked too, which knows who waits for a lock; unless a thread is at work that is
+    not Python's: they may wait for that.
     """
-    asks = still and native_threads() == len(frames)
+    asks = still and not others_run({_native_id(ident) for ident in frames})
     return all(
         member in frames
         and before.get(member) is frames[member]
