@@ -16,7 +16,7 @@ INTERPRETER := $(shell $(PYTHON) scripts/interpreter.py)
 SOURCES := $(shell find src \( -name __pycache__ -o -name '*.egg-info' \) -prune -o \
     \( -name '*.py' -o -name '*.pxd' -o -name '*.h' -o -type d ! -name src \) -print)
 
-.PHONY: help digest test test-all bench overload lint typecheck docs package tsan tsan-with clean
+.PHONY: help digest test test-installed test-interpreted test-all bench overload lint typecheck docs package tsan tsan-with clean
 
 help:
 	@echo 'make digest DIR=.   digest every file under DIR'
@@ -34,8 +34,12 @@ help:
 digest: $(VENV)/penstock.stamp
 	@$(BIN)/penstock digest "$(DIR)"
 
-test: $(VENV)/penstock.stamp $(VENV)/test.stamp
+test: test-installed test-interpreted
+
+test-installed: $(VENV)/penstock.stamp $(VENV)/test.stamp
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-interpreted: $(VENV)/penstock.stamp $(VENV)/test.stamp
 	@if $(BIN)/python -c 'import sys, penstock; sys.exit(not penstock.COMPILED)'; then \
 	    echo 'PENSTOCK_INTERPRETED=1 $(BIN)/pytest $(PYTEST_ARGS)'; \
 	    PENSTOCK_INTERPRETED=1 $(BIN)/pytest $(PYTEST_ARGS); \
