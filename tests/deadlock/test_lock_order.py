@@ -311,6 +311,10 @@ def test_the_standard_librarys_locks() -> None:
         assert type(queue.Queue().mutex) is type(plain())
         with first, second, again, again: pass
         condition = threading.Condition(again)
+        with second, again: pass
+        with again, second: pass
+        print(*[step.held.split()[0] for step in lock_order.findings()[0].steps])
+        lock_order.clear()
         with condition, condition:
             condition.wait(0.01)
             assert again._is_owned()
@@ -332,7 +336,7 @@ def test_the_standard_librarys_locks() -> None:
         with first: pass
     """)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "False\n['inversion']\n['inversion', 'double lock']\n"
+    assert done.stdout == "threading.RLock threading.Lock\nFalse\n['inversion']\n['inversion', 'double lock']\n"
 
 
 def test_what_tasks_have_left_locked_the_next_ones_do_not_hold() -> None:

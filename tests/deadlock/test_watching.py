@@ -128,6 +128,23 @@ def test_it_does_not_keep_the_process() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(signal, "sigwait"), reason="a matter of POSIX")
+def test_signals_that_the_program_waits_for() -> None:
+    """Blocked by the program's threads, a signal must not meet one of ours, where it would end the process."""
+    source = """
+        import signal, threading
+        from penstock.deadlock import watch
+        watch()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        waits = threading.Thread(target=lambda: print(signal.sigwait([signal.SIGALRM]) == signal.SIGALRM))
+        waits.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        waits.join()
+    """
+    done = run_program(source)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
 def test_children_are_watched() -> None:
     """The child finds its own deadlock, in its own loop."""
     done = run_program("""

@@ -36,6 +36,7 @@ class WatchedLock:
     """A `threading.Lock` that tells what becomes of it."""
 
     __slots__ = ("__weakref__", "_hooks", "_lock", "made")
+    kind = "threading.Lock"
 
     def __init__(self, lock: Any, hooks: Hooks, made: tuple[CodeType, int]) -> None:
         self._lock = lock
@@ -77,6 +78,7 @@ class WatchedRLock(WatchedLock):
     """A `threading.RLock` that tells what becomes of it. Taking it again is nobody's concern."""
 
     __slots__ = ("_depth",)
+    kind = "threading.RLock"
 
     def __init__(self, lock: Any, hooks: Hooks, made: tuple[CodeType, int]) -> None:
         WatchedLock.__init__(self, lock, hooks, made)

@@ -1,4 +1,5 @@
 cimport cython
+from penstock._kernel.alarms cimport Alarm
 from penstock._kernel.channel cimport ChannelCore
 from penstock._kernel.latch cimport Countdown
 from penstock._kernel.locks cimport MutexCore, RWMutexCore
@@ -36,4 +37,6 @@ cpdef bint fail_waiter(Waiter waiter, object error) except -1
 cdef object mutex_holder(MutexCore mutex)
 @cython.locals(held=bint, holder="unsigned long")
 cdef object rwmutex_holder(RWMutexCore mutex)
+@cython.locals(channel=ChannelCore, armed=bint, due=double)
+cpdef tuple timer_of(Alarm alarm)
 cpdef name_of_channel(ChannelCore channel)

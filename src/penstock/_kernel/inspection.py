@@ -22,6 +22,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
+    from penstock._kernel.alarms import Alarm
     from penstock._kernel.channel import ChannelCore
     from penstock._kernel.interpreted import lock_drop, lock_take
     from penstock._kernel.latch import Countdown
@@ -169,6 +170,21 @@ def name_of_channel(channel: ChannelCore) -> str | None:
     return name
 
 
+def timer_of(alarm: Alarm) -> tuple[Any, float | None]:
+    """The channel on which a timer or ticker sends, None if it is gone; and when it does so, None if it is stopped."""
+    try:
+        channel = alarm._channel()
+    except AttributeError:  # As above.
+        return None, None
+    if channel is None:
+        return None, None
+    lock_take(channel._lock)
+    armed = alarm._armed
+    due = alarm._due
+    lock_drop(channel._lock)
+    return channel, due if armed else None
+
+
 def registries() -> list[Any]:
     """The containers in which the kernel notes what there is, and which let nobody get at it."""
     return [WAITING_FOR_SHARDS, asyncio_tasks]
@@ -183,4 +199,5 @@ def roots() -> list[Any]:
 KERNEL_TYPES: tuple[type, ...] = (Node, Queue, Waiter)
 COUNTDOWN: type = Countdown
 SOURCE: type = Source
+ALARM: type = Alarm
 CHANNEL: type = ChannelCore

@@ -10,6 +10,7 @@ Workers are daemon threads: they do not hold up the interpreter's exit.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from contextvars import Context
@@ -334,12 +335,17 @@ daemons: dict[int, int] = {}
 """The threads that `start_daemon` has started, each with the system's number of it."""
 
 
+_FAULTS = {getattr(signal, name, None) for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGTRAP")}
+
+
 def start_daemon(function: Callable[[], object], name: str) -> None:
     """Call `function` in a thread that is none of the pool's, in a context of its own, for those who only watch."""
     start_thread(threading.Thread(target=Context().run, args=(_watch, function), name=name, daemon=True))
 
 
 def _watch(function: Callable[[], object]) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # A program that blocks a signal, to wait for it, must not meet it here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
     ident = threading.get_ident()
     daemons[ident] = threading.get_native_id()
     try:

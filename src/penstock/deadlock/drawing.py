@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from penstock.deadlock.tasks import ParkedTask
 
 _WIDTH, _HEIGHT, _GAP, _MARGIN, _BETWEEN = 260, 36, 16, 20, 140
+_WAITS, _HELD, _CIRCLE = "#34495e", "#7f8c8d", "#c0392b"
 
 
 class _Graph(NamedTuple):
@@ -24,7 +25,7 @@ class _Graph(NamedTuple):
     held: list[tuple[str, str]]
     """A thing, and the task that has it."""
     circles: set[tuple[str, str]]
-    """Those of the waits that are part of a circle."""
+    """Those of all these that are part of a circle."""
 
 
 def _graph(tasks: Sequence[ParkedTask], cycles: Sequence[Cycle]) -> _Graph:
@@ -40,7 +41,10 @@ def _graph(tasks: Sequence[ParkedTask], cycles: Sequence[Cycle]) -> _Graph:
             for holder in waiting.holders:
                 names[holder] = None
                 held[thing, holder] = None
-    return _Graph(list(names), list(things), waits, list(held), {edge for cycle in cycles for edge in cycle})
+    circles = {edge for cycle in cycles for edge in cycle}
+    for cycle in cycles:
+        circles.update((thing, task) for (_, thing), (task, _) in zip(cycle, cycle[1:] + cycle[:1], strict=True))
+    return _Graph(list(names), list(things), waits, list(held), circles)
 
 
 def mermaid(tasks: Sequence[ParkedTask], cycles: Sequence[Cycle]) -> str:
@@ -54,12 +58,19 @@ def mermaid(tasks: Sequence[ParkedTask], cycles: Sequence[Cycle]) -> str:
     for task, thing in graph.waits:
         arrow = "==>" if (task, thing) in graph.circles else "-->"
         lines.append(f"    {task_ids[task]} {arrow}|waits for| {thing_ids[thing]}")
-    lines += [f"    {thing_ids[thing]} -.->|held by| {task_ids[task]}" for thing, task in graph.held]
+    for thing, task in graph.held:
+        arrow = "==>" if (thing, task) in graph.circles else "-.->"
+        lines.append(f"    {thing_ids[thing]} {arrow}|held by| {task_ids[task]}")
     return "\n".join(lines)
 
 
+def _printable(name: str) -> str:
+    """Without what neither XML nor Mermaid can have in a text."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
+
+
 def _quoted(name: str) -> str:
-    return escape(name, quote=True).replace("&#x27;", "'")
+    return escape(_printable(name), quote=True).replace("&#x27;", "'")
 
 
 def svg(tasks: Sequence[ParkedTask], cycles: Sequence[Cycle]) -> str:
@@ -74,18 +85,26 @@ def svg(tasks: Sequence[ParkedTask], cycles: Sequence[Cycle]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
         "<style>text{font:13px sans-serif}</style>",
-        '<marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">',
-        '<path d="M0 0 8 4 0 8z"/></marker>',
+        *map(_tip, (_WAITS, _HELD, _CIRCLE)),
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for task, thing in graph.waits:
-        colour = "#c0392b" if (task, thing) in graph.circles else "#34495e"
+        colour = _CIRCLE if (task, thing) in graph.circles else _WAITS
         parts.append(_arrow(left + _WIDTH, task_row[task], right, row[thing], colour, "", -5))
     for thing, task in graph.held:
-        parts.append(_arrow(right, row[thing], left + _WIDTH, task_row[task], "#7f8c8d", ' stroke-dasharray="5 4"', 5))
+        colour = _CIRCLE if (thing, task) in graph.circles else _HELD
+        parts.append(_arrow(right, row[thing], left + _WIDTH, task_row[task], colour, ' stroke-dasharray="5 4"', 5))
     parts += [_box(left, task_row[name], name, _HEIGHT // 2, "#eaf2f8") for name in graph.tasks]
     parts += [_box(right, row[name], name, 3, "#fdf2e9") for name in graph.things]
     return "\n".join([*parts, "</svg>"])
+
+
+def _tip(colour: str) -> str:
+    """The heads of the arrows of that colour."""
+    return (
+        f'<marker id="tip-{colour[1:]}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="6" markerHeight="6"'
+        f' orient="auto"><path d="M0 0 8 4 0 8z" fill="{colour}"/></marker>'
+    )
 
 
 def _middle(row: int) -> int:
@@ -97,12 +116,13 @@ def _arrow(  # noqa: PLR0913, PLR0917  two points and a look
 ) -> str:
     return (
         f'<path d="M{x} {_middle(row) + shift}L{to_x} {_middle(to_row) + shift}" fill="none" stroke="{colour}"'
-        f' stroke-width="1.5"{style} marker-end="url(#tip)"/>'
+        f' stroke-width="1.5"{style} marker-end="url(#tip-{colour[1:]})"/>'
     )
 
 
 def _box(x: int, row: int, name: str, radius: int, colour: str) -> str:
     y = _middle(row) - _HEIGHT // 2
+    name = _printable(name)
     longest = 34
     shown = name if len(name) <= longest else f"{name[: longest - 1]}…"
     return (

@@ -155,10 +155,10 @@ class Order(Hooks):
     def wanted(self, lock: Any, *, for_ever: bool) -> None:
         mine = self.held.get(running_task())
         if mine is not None:
-            self.want(mine, lock, "threading.Lock", exclusive=True, for_ever=for_ever)
+            self.want(mine, lock, lock.kind, exclusive=True, for_ever=for_ever)
 
     def taken(self, lock: Any, frame: FrameType) -> None:
-        self.take(running_task(), lock, "threading.Lock", frame, exclusive=True)
+        self.take(running_task(), lock, lock.kind, frame, exclusive=True)
 
     def released(self, lock: Any) -> None:
         self.release(lock, exclusive=True)

@@ -94,12 +94,12 @@ class Names:
             self._kept.append(thing)
         return known
 
-    def of(self, thing: Any) -> str:
-        """The name of a channel, lock, group, ..."""
+    def of(self, thing: Any, noun: str = "") -> str:
+        """The name of a channel, lock, group, ...; `noun` says what it is, where that does not go by its type."""
         known = self._names.get(id(thing))
         if known is not None:
             return known
-        noun = _NOUNS.get(type(thing), "semaphore" if not isinstance(thing, CHANNEL) else "channel")
+        noun = noun or _NOUNS.get(type(thing), "semaphore" if not isinstance(thing, CHANNEL) else "channel")
         own = name_of_channel(thing) if isinstance(thing, CHANNEL) else None  # type: ignore[arg-type]
         if own is not None:
             return self.call(thing, f"{noun} {own}")

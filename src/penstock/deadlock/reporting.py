@@ -76,7 +76,13 @@ def _task_as_data(task: ParkedTask) -> dict[str, Any]:
         "name": task.name,
         "operation": task.operation,
         "waits_for": [
-            {"kind": one.kind, "name": one.name, "case": one.case, "holders": list(one.holders)}
+            {
+                "kind": one.kind,
+                "name": one.name,
+                "case": one.case,
+                "holders": list(one.holders),
+                "seconds": one.seconds,
+            }
             for one in task.waits_for
         ],
         "since": task.since,

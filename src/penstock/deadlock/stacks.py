@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LIBRARY = str(Path(__file__).parent.parent) + "/"
 _HERE = (LIBRARY + "deadlock/", LIBRARY + "_kernel/")
 _THREADING = sys.modules["threading"].Thread.run.__code__.co_filename if "threading" in sys.modules else ""
+_STANDARD = str(Path(_THREADING).parent) + "/"
+_MACHINERY = (_STANDARD + "asyncio/", _STANDARD + "selectors.py", _STANDARD + "typing.py")
 BOUNDARIES: set[CodeType] = set()
 """Functions that run a program: its stacks end where these are."""
 _DEEPEST = 200  # Frames of one stack; deeper ones are cut off.
@@ -43,6 +45,11 @@ def is_library(code: CodeType) -> bool:
     return code.co_filename.startswith(LIBRARY) or code.co_filename == _THREADING
 
 
+def is_machinery(code: CodeType) -> bool:
+    """Is it code of this package, of what runs threads and event loops, or of what `Channel[int]` is made by?"""
+    return is_library(code) or code.co_filename.startswith(_MACHINERY)
+
+
 def outwards(frame: FrameType | None) -> list[FrameType]:
     """`frame` and its callers."""
     frames: list[FrameType] = []
@@ -68,13 +75,8 @@ def innermost_frames() -> dict[int, FrameType]:
 
 
 def users_stack(frames: Iterable[FrameType]) -> tuple[Frame, ...]:
-    """Of frames from the innermost outwards: the user's part, the outermost first."""
-    stack = list(frames)
-    while stack and is_library(stack[0].f_code):
-        del stack[0]
-    while stack and is_library(stack[-1].f_code):
-        stack.pop()
-    return tuple(frame_of(frame) for frame in reversed(stack))
+    """Of frames from the innermost outwards: the user's, the outermost first."""
+    return tuple(frame_of(frame) for frame in reversed(list(frames)) if not is_machinery(frame.f_code))
 
 
 def awaited(coroutine: Any) -> list[FrameType]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.gauges import GaugeCore
-from penstock._kernel.inspection import CHANNEL, COUNTDOWN, Parked, holder_of, parked_operations
+from penstock._kernel.inspection import ALARM, CHANNEL, COUNTDOWN, Parked, holder_of, parked_operations, timer_of
 from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, SemaphoreCore, now
 from penstock._kernel.loops import is_asyncio_task, name_and_coroutine, task_awaiting
 from penstock._kernel.scopes import Scope
@@ -57,7 +57,7 @@ class Waiting:
     """One of the things that a parked task waits for."""
 
     kind: str
-    """"channel receive", "channel send", "mutex", "rwmutex read", "rwmutex write", "condition", "wait group",
+    """"channel receive", "channel send", "timer", "mutex", "rwmutex read", "rwmutex write", "condition", "wait group",
     "semaphore", "group", "group place", "task", "once", "gauge", "sleep", "context", or "nothing"."""
     name: str
     """What the channel, lock, ... is called; empty where there is none."""
@@ -65,6 +65,9 @@ class Waiting:
     """In a select: the index of the case."""
     holders: tuple[str, ...] = ()
     """The tasks that have to act: who holds the lock, whose result it is, the members of the group."""
+
+    seconds: float | None = None
+    """Of a timer or ticker: how long until it fires; None if it is stopped."""
 
     @property
     def holder(self) -> str | None:
@@ -77,6 +80,8 @@ class Waiting:
         who = " and ".join(self.holders)
         if who:
             who = f": {who}" if self.kind in _OF_SEVERAL else f", held by {who}" if self.kind != "task" else ""
+        if self.kind == "timer":
+            who = ", which is stopped" if self.seconds is None else f", which fires in {self.seconds:.1f} s"
         return f"{_PHRASES.get(self.kind, 'for {}').format(self.name)}{who}{case}"
 
 
@@ -125,6 +130,7 @@ class Survey:
         self._tasks: list[Task[Any]] = []
         self._threads: dict[int, Task[Any] | None] = {}
         self._asyncio_tasks: list[Any] = []
+        self._timers: dict[int, float | None] = {}
         self._sides: list[tuple[Any, Any]] = []
         self._holders: dict[int, dict[str, None]] = {}
         self._look_round()
@@ -147,6 +153,9 @@ class Survey:
             elif kind is Condition:
                 lock = getattr(thing, "lock", None)
                 self._sides.append((thing, lock._rw if type(lock) is Side else lock))
+            elif kind is ALARM:
+                channel, due = timer_of(thing)
+                self._timers[id(channel)] = due
             elif is_asyncio_task(thing):
                 self._asyncio_tasks.append(thing)
 
@@ -261,6 +270,10 @@ class Survey:
         return (Waiting("sleep" if parked.operation in ("sleep", "asleep") else "context", ""),)
 
     def _waiting(self, source: Any, kind: int, case: int | None, parked: Parked) -> Waiting:  # noqa: PLR0911
+        if id(source) in self._timers and kind != _SENDS:
+            due = self._timers[id(source)]
+            seconds = None if due is None else max(0.0, due - self._now)
+            return Waiting("timer", self.names.of(source, "timer"), case, seconds=seconds)
         if isinstance(source, CHANNEL):
             return Waiting("channel send" if kind == _SENDS else "channel receive", self.names.of(source), case)
         owner = self._owners.get(id(source))

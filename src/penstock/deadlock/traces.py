@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from penstock.deadlock.stacks import BOUNDARIES, Frame, is_library
+from penstock.deadlock.stacks import BOUNDARIES, Frame, is_library, is_machinery
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -40,12 +40,8 @@ def innermost(trace: Trace) -> Place | None:
 
 
 def stack_of(trace: Trace) -> tuple[Frame, ...]:
-    """The user's part of the stack, the innermost frame last; all of it, if there is none of the user's."""
-    frames = list(trace)
-    while frames and is_library(frames[0][0]):
-        del frames[0]
-    while frames and is_library(frames[-1][0]):
-        frames.pop()
+    """The user's frames of the stack, the innermost last; all of it, if there is none of the user's."""
+    frames = [place for place in trace if not is_machinery(place[0])]
     return tuple(Frame(code.co_filename, _line(code, at), code.co_qualname) for code, at in reversed(frames or trace))
 
 
