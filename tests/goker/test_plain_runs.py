@@ -21,8 +21,10 @@ for path in sorted((HERE / "kernels").glob("*.py")):
     import_module(f"kernels.{path.stem}")
 
 LIMIT = 100
-FORMS = {"bug": [], "fixed": ["--fixed"]}
-SPEEDS = {"calm": [], "noisy": ["--noise"]}
+FORMS: dict[str, list[str]] = {"bug": [], "fixed": ["--fixed"]}
+SPEEDS: list[list[str]] = [[], ["--noise"]]
+if sys.version_info < (3, 12):
+    SPEEDS.pop()  # While a trace function is on, the interpreter keeps what it calls where nobody can look.
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="what is stuck is told by Linux"),
@@ -47,7 +49,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, list[dict[str, Any]]]:
                 text=True,
                 env=environment(),
             )
-            for speed in SPEEDS.values()
+            for speed in SPEEDS
         ]
         for form, options in FORMS.items()
     }
@@ -89,4 +91,4 @@ def test_the_bugs_happen(outcomes: dict[str, list[dict[str, Any]]]) -> None:
 
 def test_the_fixed_forms_do_not_fail(outcomes: dict[str, list[dict[str, Any]]]) -> None:
     """None of their tasks raises anything."""
-    assert [outcome["errors"] for outcome in outcomes["fixed"]] == [[], []]
+    assert [outcome["errors"] for outcome in outcomes["fixed"] if outcome["errors"]] == []
