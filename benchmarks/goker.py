@@ -183,7 +183,8 @@ def print_blocking(kernels: dict[str, Any], times: int) -> None:
         happened = sum(told["happened"] for told in outcomes.values())
         reported = sum(told["reported"] for told in outcomes.values())
         hit = sum(told["happened"] > 0 for told in outcomes.values())
-        print(f"\n{what}: tasks were stuck in {happened} runs of {hit} kernels; reported in {reported}")
+        alarms = sum(len(told["alarms"]) for told in outcomes.values())
+        print(f"\n{what}: tasks were stuck in {happened} runs of {hit} kernels; reported in {reported}; else {alarms} reports")
 
 
 def print_others(kernels: dict[str, Any]) -> None:
