@@ -16,6 +16,7 @@ import gc
 import json
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 HERE = str(Path(__file__).parent / "kernels") + os.sep
 QUIET = 0.05
 """Seconds, some 20 times as long as anything in a kernel takes."""
+HELD_UP, HELD_UP_LONG = 0.002, 0.3
 PATIENCE = 20.0
 
 
@@ -49,6 +51,12 @@ class Stuck(NamedTuple):
     """Its address, 0 for a thread that works for no task: a timer's."""
     place: str
     """Where in the kernel it waits; empty where the library alone is at work."""
+
+
+class Whose(NamedTuple):
+    kernel: str
+    run: int
+    stuck: Stuck
 
 
 class Runs:
@@ -77,18 +85,29 @@ class Runs:
         goroutines.go(KERNELS[name].run, fixed)
         self._current.reset(token)
 
-    def of(self, stuck: Stuck) -> tuple[str, int]:
-        """The kernel and the run; -1 if it is not known which of that kernel's it is."""
+    def of(self, stuck: Stuck) -> Whose:
+        """Whose that is; no kernel's if that is not known, and run -1 if only the kernel is."""
         number = self._of_task.get(stuck.task, -1)
-        name = self._kernels[number] or stuck.place.partition(".")[0].replace("_", " ")
-        return name, number
+        name = self._kernels[number] or re.split("[.:]", stuck.place)[0].replace("_", " ")
+        return Whose(name if name in KERNELS else "", number, stuck)
+
+    def of_all(self, those: Counter[Stuck]) -> Counter[Whose]:
+        return Counter(map(self.of, those.elements()))
 
 
 class Noise:
     """Holds threads up now and then, between one instruction of a kernel and the next, as a busy machine would.
 
-    So bugs happen that else are rare.
+    So bugs happen that else are rare; and who waits for such a thread waits long enough for `leaks()` to look at.
     """
+
+    def __init__(self) -> None:
+        self._loud = True
+
+    def stop(self) -> None:
+        """Hold up nobody any more."""
+        self._loud = False
+        time.sleep(2 * HELD_UP_LONG)
 
     def trace(self, frame: FrameType, _event: str, _argument: object) -> Any:
         """For `threading.settrace`."""
@@ -98,8 +117,8 @@ class Noise:
         return self._hold_up
 
     def _hold_up(self, _frame: FrameType, event: str, _argument: object) -> Any:
-        if event == "opcode" and random.random() < 0.02:
-            time.sleep(random.random() * 0.002)
+        if self._loud and event == "opcode" and random.random() < 0.02:
+            time.sleep(HELD_UP_LONG if random.random() < 0.02 else random.random() * HELD_UP)
         return self._hold_up
 
 
@@ -177,38 +196,48 @@ def reported() -> Counter[Stuck]:
     return found
 
 
-def run(names: Sequence[str], times: int, fixed: bool) -> dict[str, Any]:
+def run(names: Sequence[str], times: int, fixed: bool, noise: Noise | None) -> dict[str, Any]:
     """Run these kernels so often, and find out what is stuck and what is reported."""
     errors: list[str] = []
     sys.unraisablehook = lambda raised: errors.append(f"{raised.exc_value!r} {raised.exc_value.__notes__}")
     runs = Runs()
-    early: Counter[Stuck] = Counter()
+    early: Counter[Whose] = Counter()
     for number, name in enumerate(names):
         for _ in range(times):
             runs.start(name, fixed)
+        if number % (4 if fixed else 16) == 0:  # What is stuck by then makes it slow.
+            early |= runs.of_all(reported())
         time.sleep(0.003)
-        if number % 16 == 0:
-            early |= reported()
+    if noise is not None:
+        noise.stop()
     deadline = time.monotonic() + PATIENCE
     while True:
         settle(deadline)
-        said = reported()
-        found = stuck()
+        said, found = runs.of_all(reported()), runs.of_all(stuck())
         if said == found or time.monotonic() > deadline:
             break
     gc.collect()
-    outcomes: dict[str, Any] = {name: {"happened": {}, "missed": [], "alarms": []} for name in names}
-    for one in found:
-        name, number = runs.of(one)
-        if number >= 0:
-            happened = outcomes[name]["happened"]
-            happened[number] = happened.get(number, True) and one in said
-    for what, those in (("missed", found - said), ("alarms", (said | early) - found)):
-        for one in those.elements():
-            outcomes[runs.of(one)[0]][what].append(one.place)
-    for outcome in outcomes.values():
-        outcome["happened"], outcome["reported"] = len(outcome["happened"]), sum(outcome["happened"].values())
-    return {"kernels": outcomes, "errors": errors}
+    return {"kernels": compared(names, found, said, early), "errors": errors}
+
+
+def compared(
+    names: Sequence[str], found: Counter[Whose], said: Counter[Whose], early: Counter[Whose]
+) -> dict[str, dict[str, Any]]:
+    """For each kernel: the runs in which tasks were stuck, how many of these were reported in full, and what was not
+    as it should be. For no kernel: what could not be told whose it is.
+    """
+    outcomes: dict[str, dict[str, Any]] = {}
+    for name in [*names, ""]:
+        happened = {one.run for one in found if one.kernel == name and one.run >= 0}
+        missed = [one for one in (found - said).elements() if one.kernel == name]
+        alarms = [one for one in ((said | early) - found).elements() if one.kernel == name]
+        outcomes[name] = {
+            "happened": len(happened),
+            "reported": len(happened - {one.run for one in missed}),
+            "missed": [one.stuck.place for one in missed],
+            "alarms": [one.stuck.place for one in alarms],
+        }
+    return outcomes
 
 
 def main() -> None:
@@ -221,9 +250,10 @@ def main() -> None:
     for path in sorted(Path(HERE).glob("*.py")):
         import_module(f"kernels.{path.stem}")
     sys.setswitchinterval(1e-5)
-    if args.noise:
-        threading.settrace(Noise().trace)
-    print(json.dumps(run(args.names or sorted(KERNELS), args.runs, args.fixed)), flush=True)
+    noise = Noise() if args.noise else None
+    if noise is not None:
+        threading.settrace(noise.trace)
+    print(json.dumps(run(args.names or sorted(KERNELS), args.runs, args.fixed, noise)), flush=True)
     os._exit(0)  # Threads that wait for ever shall not hold this up.
 
 

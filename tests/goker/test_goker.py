@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +13,8 @@ import pytest
 from kernels.registry import KERNELS
 
 from penstock.testing import ScheduleFailed, explore, replay
+
+ROOT = Path(__file__).parent.parent.parent
 
 for path in sorted((Path(__file__).parent / "kernels").glob("*.py")):
     import_module(f"kernels.{path.stem}")
@@ -36,3 +41,20 @@ def test_the_fixed_form_is_clean(name: str, storm_scale: int) -> None:
     kernel = KERNELS[name]
     explored = explore(partial(kernel.run, True), schedules=100 * storm_scale, lines=kernel.lines)
     assert explored.schedules == 100 * storm_scale
+
+
+def test_the_table_is_complete() -> None:
+    """The documentation has each kernel once."""
+    table = (ROOT / "docs" / "goker.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| \[(\w+ \d+)\]", table, re.MULTILINE)) == sorted(KERNELS)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or sys.version_info < (3, 12), reason="as for plain runs")
+def test_the_table_can_be_made() -> None:
+    """By the command that it names."""
+    command = [sys.executable, "benchmarks/goker.py", "--runs", "2", "etcd 6708", "moby 22941"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split(" | ")[2:] for line in done.stdout.splitlines() if line.startswith("| [")]
+    assert rows == [["1", "deadlock", "2 of 2", "2 of 2 |"], ["1", "exception", "at calls |"]]
+    assert "\n4 runs of fixed forms (--fixed): 0 reports\n" in done.stdout

@@ -21,8 +21,11 @@ for path in sorted((HERE / "kernels").glob("*.py")):
     import_module(f"kernels.{path.stem}")
 
 LIMIT = 100
-FORMS = {"bug": [], "fixed": ["--fixed"]}
-SPEEDS = {"calm": [], "noisy": ["--noise"]}
+NOTHING = {"happened": 0, "reported": 0, "missed": [], "alarms": []}
+FORMS: dict[str, list[str]] = {"bug": [], "fixed": ["--fixed"]}
+SPEEDS: list[list[str]] = [[], ["--noise"]]
+if sys.version_info < (3, 12):
+    SPEEDS.pop()  # While a trace function is on, the interpreter keeps what it calls where nobody can look.
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="what is stuck is told by Linux"),
@@ -47,7 +50,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, list[dict[str, Any]]]:
                 text=True,
                 env=environment(),
             )
-            for speed in SPEEDS.values()
+            for speed in SPEEDS
         ]
         for form, options in FORMS.items()
     }
@@ -76,7 +79,7 @@ def test_what_is_stuck_is_reported(name: str, outcomes: dict[str, list[dict[str,
 def test_nothing_is_reported_of_the_fixed_form(name: str, outcomes: dict[str, list[dict[str, Any]]]) -> None:
     """All its tasks end."""
     for outcome in outcomes["fixed"]:
-        assert outcome["kernels"][name] == {"happened": 0, "missed": [], "alarms": [], "reported": 0}
+        assert outcome["kernels"][name] == NOTHING
 
 
 def test_the_bugs_happen(outcomes: dict[str, list[dict[str, Any]]]) -> None:
@@ -87,6 +90,11 @@ def test_the_bugs_happen(outcomes: dict[str, list[dict[str, Any]]]) -> None:
         assert all(KERNELS[name].blocks for name in happened)
 
 
+def test_all_is_some_kernels(outcomes: dict[str, list[dict[str, Any]]]) -> None:
+    """Nothing is stuck or reported that is not known whose it is."""
+    assert [outcome["kernels"][""] for form in FORMS for outcome in outcomes[form]] == [NOTHING] * 2 * len(SPEEDS)
+
+
 def test_the_fixed_forms_do_not_fail(outcomes: dict[str, list[dict[str, Any]]]) -> None:
     """None of their tasks raises anything."""
-    assert [outcome["errors"] for outcome in outcomes["fixed"]] == [[], []]
+    assert [outcome["errors"] for outcome in outcomes["fixed"] if outcome["errors"]] == []
