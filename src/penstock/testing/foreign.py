@@ -16,6 +16,7 @@ CALLS = {
     "socket.bind": "socket.bind()",
     "socket.getaddrinfo": "socket.getaddrinfo()",
     "subprocess.Popen": "subprocess.Popen()",
+    "builtins.input": "input()",
     "os.fork": "os.fork()",
     "os.posix_spawn": "os.posix_spawn()",
     "os.system": "os.system()",
@@ -36,11 +37,7 @@ def _audit(event: str, _args: tuple[Any, ...]) -> None:
     if event in CALLS and simulated.worlds:
         world: Any = simulated.worlds.get(thread_number())
         if world is not None and not world.over and not world.exempt:
-            instead = INSTEAD.get(event)
-            hint = f"use {instead}" if instead else "replace it by something that uses the library"
-            message = f"{CALLS[event]} is no affair of an explored scenario, which controls only the library; {hint}"
-            world.refused = world.refused or message
-            raise RuntimeError(message)
+            world.refuse(CALLS[event], INSTEAD.get(event, ""))
 
 
 def refuse() -> None:
