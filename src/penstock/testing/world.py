@@ -122,6 +122,7 @@ class ThreadActor(Actor):
     def __init__(self, number: int, name: str, job: Callable[[], object]) -> None:
         super().__init__(number, name)
         self.thread = self
+        self.footprint = USER
         self.job = job
         self.task: Any = None
         """The library's task that it is."""
@@ -298,7 +299,9 @@ class ExploredWorld(World):
             me.alarm = self._set(deadline, partial(self._resume, me))
         if self.events is not None:
             self._note_wait(me, operation_of(waiter))
+        footprint = me.footprint
         self._stepped(me)
+        me.footprint = footprint  # Once it goes on, it comes to the end of the same operation.
         self._ready.remove(me)
         self._hand_over(me)
         if me.pending is not None:
