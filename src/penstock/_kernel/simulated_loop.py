@@ -93,6 +93,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             super().run_forever()
         finally:
             self._world.loop_ends()
+            if self._world.over:
+                self.dispose()
 
     def _run_once(self) -> None:
         if self._stopping and not self._ready:
@@ -189,12 +191,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: Any) -> None:
         """There are no events from outside."""
 
-    def dispose(self) -> None:
-        """Close what is left of its tasks, of which none will have another step."""
+    def silence(self) -> None:
+        """Let asyncio say nothing of tasks that are dropped before they have ended, or with errors."""
         for task in self.actors:
             task._log_traceback = False
-        for task in self.waiting_tasks():
             task._log_destroy_pending = False
+
+    def dispose(self) -> None:
+        """Close what is left of its tasks, of which none will have another step."""
+        self.silence()
+        for task in self.waiting_tasks():
             with suppress(BaseException):  # It was to end, and has.
                 task.get_coro().close()
         self._ready.clear()
@@ -246,9 +252,7 @@ def run_in_world(world: Any, function: Callable[[], Coroutine[Any, Any, Any]]) -
         world.main_returned()
         loop.run_forever()
     finally:
-        if world.over:
-            loop.dispose()
-        elif not loop.is_closed():
+        if not loop.is_closed():
             loop.close()
 
 

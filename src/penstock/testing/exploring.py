@@ -133,6 +133,8 @@ class _Stage:
         if story:
             world.story = tell(world, verdict)
         world.unwind(PATIENCE)
+        for loop in world.loops:
+            loop.silence()
         strategy.end(world.steps)
         for task in world.failed:
             task._collected = True
