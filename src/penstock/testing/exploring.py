@@ -18,11 +18,13 @@ from penstock.testing.lines import line_tracer
 from penstock.testing.schedules import Schedule
 from penstock.testing.strategies import Follow, Strategy, strategy_named
 from penstock.testing.timeline import Story, first_difference, tell
-from penstock.testing.world import ExploredWorld, Verdict
+from penstock.testing.world import ExploredWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from penstock.testing.actors import Verdict
 
 STUCK = 10.0
 """Seconds without a step, after which a task is said to wait for something outside the library."""

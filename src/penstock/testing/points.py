@@ -19,8 +19,9 @@ from penstock.patterns.fan import FanReader, Merged
 from penstock.patterns.sharding import ShardedMap
 from penstock.patterns.stream import Stream
 from penstock.sync import Condition, Mutex, Once, RWMutex, Semaphore, Side, WaitGroup
+from penstock.testing.actors import USER, Actor
 from penstock.testing.naming import subject_of
-from penstock.testing.world import USER, Actor, ExploredWorld
+from penstock.testing.world import ExploredWorld
 from penstock.time import Ticker, Timer
 
 if TYPE_CHECKING:

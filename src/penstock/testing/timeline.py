@@ -8,21 +8,13 @@ from linecache import getline
 from typing import TYPE_CHECKING
 
 from penstock._kernel.simulation import operation_of
-from penstock.testing.world import (
-    LINE,
-    Actor,
-    Event,
-    ExploredWorld,
-    LoopActor,
-    ThreadActor,
-    Verdict,
-    at,
-    is_users,
-    place_of,
-)
+from penstock.testing.actors import LINE, Actor, Event, LoopActor, ThreadActor, Verdict
+from penstock.testing.places import at, is_users, place_of
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from penstock.testing.world import ExploredWorld
 
 MOST_LINES = 200
 

@@ -18,7 +18,6 @@ import sys
 from bisect import insort
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock._kernel.simulation import (
@@ -31,7 +30,9 @@ from penstock._kernel.simulation import (
     simulated,
     thread_number,
 )
+from penstock.testing.actors import LINE, USER, Actor, Event, LoopActor, ThreadActor, Verdict
 from penstock.testing.naming import Names
+from penstock.testing.places import at, is_users, own_frame, place_of, user_frame
 from penstock.testing.schedules import CLOCK
 from penstock.testing.strategies import PrunedError
 
@@ -39,14 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from penstock.testing.carriers import Carrier, Crew
+    from penstock.testing.carriers import Crew
     from penstock.testing.strategies import Footprint, Strategy
 
 START = 1000.0
 STEP = 1e-6
 """Seconds that a step takes, so that time goes by for those who never sleep."""
-USER: Footprint = frozenset({0})
-"""The footprint of a step of the user's own code, which may touch what other steps of that kind touch."""
 FOREVER = float("inf")
 POLLS = 3
 """So many polls in vain, and a task waits until others have had a step."""
@@ -56,98 +55,8 @@ FIRES_IN_A_ROW = 3
 """So many timers fire while a task could run, before one does."""
 IDLE_MOVES = 300
 """After the scenario has returned: so many times only the clock lets anybody go on, and the schedule is cut."""
-LINE = "line"
-"""What a task does that comes to a new line."""
 LAST_GASPS = 10_000
 """So many steps may a task take while it is unwound."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a schedule ended."""
-
-    kind: str
-    """"ok", "deadlock", "leak", "exception"; or "cut", "redundant", "different", "foreign"."""
-    error: BaseException | None = None
-    task: Actor | None = None
-    """Whose error it is."""
-    detail: str = ""
-    """What is "different"."""
-
-
-@dataclass
-class Event:
-    """Something that happened, for a timeline."""
-
-    actor: Actor | None
-    """Who did it; None: the clock."""
-    doing: str
-    """What: as in `Actor.doing`, or LINE."""
-    on: str | tuple[str, ...]
-    """On what, by name; the time to which the clock moves."""
-    place: tuple[str, int]
-    """Where: a line of a file."""
-    waits: bool = False
-    """Did the task have to wait?"""
-
-
-class Actor:
-    """Something that takes steps: a task in a thread, or an asyncio task."""
-
-    thread: ThreadActor
-    """In whose thread."""
-
-    def __init__(self, number: int, name: str) -> None:
-        self.number = number
-        self.name = name
-        self.polls = 0
-        self.run_length = 0
-        self.tired = False
-        """Others first: it polls in vain, or goes on and on."""
-        self.doing = ""
-        """The library call that it is in."""
-        self.doing_to: Any = None
-        """On what."""
-        self.callers: list[FrameType] = []
-        """Who made the library calls that it is in, the outermost first."""
-        self.event: Event | None = None
-        """What it did last, if that is noted."""
-        self.footprint: Footprint = None
-        """What its next step touches."""
-
-
-class ThreadActor(Actor):
-    """A task in a thread of its own."""
-
-    def __init__(self, number: int, name: str, job: Callable[[], object]) -> None:
-        super().__init__(number, name)
-        self.thread = self
-        self.footprint = USER
-        self.job = job
-        self.task: Any = None
-        """The library's task that it is."""
-        self.carrier: Carrier | None = None
-        self.waiter: SimulatedWaiter | None = None
-        self.alarm: _Due | None = None
-        self.pending: BaseException | None = None
-        self.ended = False
-        self.gone: Seat | None = None
-        """Roused when it has been unwound."""
-        self.loop: Any = None
-        """The event loop that its thread runs."""
-        self.inside: Actor = self
-        """Who is at work in the thread: itself, or a task of its loop."""
-        self.between = False
-        """Is its loop between two steps?"""
-
-
-class LoopActor(Actor):
-    """An asyncio task."""
-
-    def __init__(self, number: int, name: str, thread: ThreadActor, task: Any) -> None:
-        super().__init__(number, name)
-        self.thread = thread
-        self.task = task
 
 
 @dataclass(order=True)
@@ -747,35 +656,3 @@ class ExploredWorld(World):
 
 def _nothing() -> None:
     """What an ended task still has to do."""
-
-
-def place_of(frame: FrameType | None) -> tuple[str, int]:
-    """A line of a file."""
-    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-
-
-def is_users(frame: FrameType) -> bool:
-    """Is it of the user's code, and not of what runs it?"""
-    name = frame.f_globals.get("__name__", "")
-    return not name.startswith(("penstock.", "asyncio.")) and name not in {"threading", "contextlib"}
-
-
-def user_frame() -> FrameType | None:
-    """Where the user's code called."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_users(frame):
-        frame = frame.f_back
-    return frame
-
-
-def own_frame() -> FrameType | None:
-    """As `user_frame`, and not in the standard library either."""
-    frame = user_frame()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in sys.stdlib_module_names:
-        frame = frame.f_back
-    return frame
-
-
-def at(place: tuple[str, int]) -> str:
-    """A line of a file, in words."""
-    return f"{Path(place[0]).name}:{place[1]}" if place[1] else ""
