@@ -69,6 +69,34 @@ def test_a_select_has_as_many_as_cases_are_ready(ready: int, monkeypatch: pytest
     assert seen == set(range(ready))
 
 
+def test_a_select_that_waits_is_no_choice() -> None:
+    """In which order it stands in the queues of different channels makes no difference."""
+
+    def scenario() -> None:
+        channels = [Channel[int]() for _ in range(4)]
+        go(channels[0].send, 1)
+        select(*channels)
+
+    explored = explore(scenario, strategy="dfs")
+    assert explored.exhausted
+    assert explored.schedules <= 8  # Of four queues there are 24 orders.
+
+
+@pytest.mark.parametrize("others", [1, 20])
+def test_several_cases_on_one_channel(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them may be the one that somebody meets (S3)."""
+
+    def program() -> int:
+        channel = Channel[int]()
+        sleep(1)
+        with Group() as group:
+            group.go(channel.send, 1)
+            return select(channel, *[None] * others, channel, Channel[int](), channel).index
+
+    seen, _ = outcomes_of(program, monkeypatch, reduced=True)
+    assert seen == {0, others + 1, others + 3}
+
+
 def test_not_exhausted_if_there_are_more() -> None:
     """`exhausted` is not claimed when the number of schedules ends it."""
 
