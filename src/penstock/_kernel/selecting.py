@@ -236,10 +236,8 @@ def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
                 node = new_node(waiter, channel_of(case), RECEIVE, None)
             node.index = index
             nodes.append(node)
-            if len(cases) > FEW:
-                place = SEAM.runtime.choose(len(nodes))
-            else:
-                place = place_among_its_like(nodes, node)
+            few = len(cases) <= FEW
+            place = place_among_its_like(nodes, node) if few else SEAM.runtime.choose(len(nodes))
             nodes[len(nodes) - 1] = nodes[place]
             nodes[place] = node
     return nodes

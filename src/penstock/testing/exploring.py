@@ -95,10 +95,11 @@ class _Stage:
         self._runs = 0
         self._collects = False
         self._restore_loops: Callable[[], None] = _nothing
+        self._permit_foreign: Callable[[], None] = _nothing
 
     def __enter__(self) -> Self:
         _ONE_AT_A_TIME.acquire()
-        foreign.refuse()
+        self._permit_foreign = foreign.refuse()
         simulation.install()
         points.install()
         self._restore_loops = simulate_loops(lambda: simulation.simulated.worlds.get(simulation.thread_number()))
@@ -117,6 +118,7 @@ class _Stage:
         self._restore_loops()
         points.remove()
         simulation.uninstall()
+        self._permit_foreign()
         _ONE_AT_A_TIME.release()
 
     def run(self, strategy: Strategy, *, story: bool = False) -> _Run:
