@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import threading
@@ -500,6 +501,35 @@ def test_waiting_in_the_real_world_is_noticed(monkeypatch: pytest.MonkeyPatch) -
             explore(scenario)
         finally:
             lock.release()
+
+
+def test_an_interrupt_ends_it() -> None:
+    """Ctrl-C ends the exploration, whose threads end too; the next is none the worse."""
+
+    def scenario() -> None:
+        mutex = Mutex()
+        while True:
+            with mutex:
+                pass
+            sleep(1)
+
+    here = threading.get_ident()
+    timer = threading.Timer(0.3, lambda: signal.pthread_kill(here, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        explore(scenario, max_steps=10**9)
+    timer.join()
+    assert explore(handed_over, schedules=10).schedules == 10
+
+
+def test_a_coroutine_is_no_scenario() -> None:
+    """A function that only makes one is told from an async function."""
+
+    async def scenario() -> None:
+        pass
+
+    with pytest.raises(ScheduleFailed, match="pass the async function itself"):
+        explore(lambda: scenario())  # noqa: PLW0108  not the function itself
 
 
 def test_arguments_are_checked() -> None:

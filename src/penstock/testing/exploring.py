@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 from functools import partial
-from inspect import iscoroutinefunction, unwrap
+from inspect import iscoroutine, iscoroutinefunction, unwrap
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from penstock._kernel import simulation
@@ -131,9 +131,14 @@ class _Stage:
             world.tracer = line_tracer(self._scenario, world)
         if story:
             world.events = []
-        job = partial(run_in_world, world, self._scenario) if _is_async(self._scenario) else self._scenario
-        world.run(job)
-        verdict = _awaited(world)
+        job = partial(run_in_world, world) if _is_async(self._scenario) else _call
+        world.run(partial(job, self._scenario))
+        try:
+            verdict = _awaited(world)
+        except BaseException:
+            world.over = True
+            world.unwind(PATIENCE)
+            raise
         if story:
             world.story = tell(world, verdict)
         world.unwind(PATIENCE)
@@ -161,6 +166,13 @@ class _Stage:
 
 def _nothing() -> None:
     pass
+
+
+def _call(scenario: Callable[[], Any]) -> None:
+    result = scenario()
+    if iscoroutine(result):
+        result.close()
+        raise TypeError(f"the scenario {scenario!r} returned a coroutine; pass the async function itself")
 
 
 def _awaited(world: ExploredWorld) -> Verdict:

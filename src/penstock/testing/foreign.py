@@ -61,7 +61,7 @@ def _audited(event: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse() -> Callable[[], None]:
-    """From now on, such calls raise RuntimeError in explored worlds, and end the exploration. Returns what undoes it."""
+    """From now on, such calls raise RuntimeError in explored worlds, and end the exploration. Returns the undoing."""
     if not _state["hooked"]:
         _state["hooked"] = True
         sys.addaudithook(_audit)

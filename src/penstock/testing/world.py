@@ -318,6 +318,7 @@ class ExploredWorld(World):
         if me.polls >= POLLS:
             me.polls = 0
             self._tire(me)
+            self.touched()  # Who may go next depends on it.
 
     def settle(self) -> None:
         """Park the calling task until all others are parked."""
