@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -183,7 +184,54 @@ def fired_in_time() -> int:
         return task.result()
 
 
-@pytest.mark.parametrize("program", [tried, timed_out, fired_in_time])
+def two_timeouts() -> tuple[int, ...]:
+    order: list[int] = []
+
+    def receive(number: int, channel: Channel[int]) -> None:
+        with suppress(TimeoutError):
+            channel.recv(timeout=1)
+        order.append(number)
+
+    with Group() as group:
+        group.go(receive, 1, Channel[int]())
+        group.go(receive, 2, Channel[int]())
+    return tuple(order)
+
+
+def taken_in_between() -> tuple[Any, ...]:
+    channel: Channel[int] = Channel(1)
+    found: list[Any] = []
+
+    def take() -> None:
+        got = select(channel, default=True)
+        found.append(got is not None)
+
+    with Group() as group:
+        group.go(take)
+        group.go(lambda: (channel.send_nowait(1), select(channel, default=True)))
+    return tuple(found)
+
+
+def counted_in_between() -> tuple[int, ...]:
+    waits = WaitGroup()
+    found: list[int] = []
+
+    def work() -> None:
+        waits.add()
+        waits.add()
+        waits.done()
+        waits.done()
+
+    with Group() as group:
+        group.go(work)
+        group.go(lambda: found.append(waits.count))
+    return tuple(found)
+
+
+PROGRAMS = [tried, timed_out, fired_in_time, two_timeouts, taken_in_between, counted_in_between]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_reduction_loses_no_outcome(program: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """With and without it, a program has the same outcomes."""
     reduced, few = outcomes_of(program, monkeypatch, reduced=True)
@@ -199,8 +247,7 @@ class _Program:
     def __init__(self, seed: int) -> None:
         source = random.Random(seed)
         self._tasks = [
-            [(source.randrange(8), source.randrange(2)) for _ in range(source.randint(1, 3))]
-            for _ in range(source.randint(2, 3))
+            [(source.randrange(8), source.randrange(2)) for _ in range(source.randint(2, 3))] for _ in range(2)
         ]
 
     def __call__(self) -> tuple[Any, ...]:
@@ -240,7 +287,7 @@ class _Program:
         with Group() as group:
             for number, steps in enumerate(self._tasks, 1):
                 group.go(work, number, steps)
-        by_task = tuple(tuple(found for who, found in seen if who == number) for number in range(1, 4))
+        by_task = tuple(tuple(found for who, found in seen if who == number) for number in range(1, 3))
         return by_task, variable[0], len(channels[0]), len(channels[1])
 
 
@@ -248,8 +295,7 @@ class _Program:
 def test_reduction_loses_no_outcome_of_programs_by_lot(
     seed: int, monkeypatch: pytest.MonkeyPatch, storm_scale: int
 ) -> None:
-    """With and without it, with one preemption, what each task has seen, and what is left, is the same."""
-    monkeypatch.setattr(DepthFirst, "PREEMPTIONS", 1)
+    """With and without it, what each task has seen, and what is left, is the same."""
     for number in range(storm_scale):
         program = _Program(seed + 1000 * number)
         reduced, few = outcomes_of(program, monkeypatch, reduced=True)

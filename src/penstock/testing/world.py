@@ -396,7 +396,7 @@ class ExploredWorld(World):
     def _decide(self) -> Actor | None:
         while True:
             options = self._options()
-            if not options and self._settling:
+            if not self._ready and self._settling:
                 actor = self._settling.pop(0)
                 self._ready.append(actor)
                 return actor.inside
