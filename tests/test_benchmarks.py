@@ -41,6 +41,19 @@ def test_overload_runs() -> None:
     assert benchmarks("--at-once", "0", module="benchmarks.overload").returncode == 2
 
 
+def test_exploring_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/exploring.py", "0.01"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 2 + 6 + 1
+
+
 def test_bad_input() -> None:
     unknown = benchmarks("--only", "nonsense")
     assert unknown.returncode == 2

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import socket
+import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +31,9 @@ from penstock import (
     pmap,
     select,
     sleep,
+    tick,
 )
-from penstock.testing import Schedule, ScheduleFailed, explore, replay
+from penstock.testing import ScheduleFailed, explore, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -304,6 +311,91 @@ def test_timers_may_fire_while_tasks_could_run() -> None:
     assert timed_out == {True, False}
 
 
+def test_the_clock_goes_past_a_ticker_that_nobody_reads() -> None:
+    """However often it could tick before the next timer that wakes somebody."""
+
+    def scenario() -> None:
+        ticker = Ticker(0.001)
+        channel: Channel[int] = Channel()
+
+        def late() -> None:
+            sleep(3600)
+            channel.send(1)
+
+        go(late)
+        channel.recv()
+        ticker.stop()
+
+    assert explore(scenario, schedules=30, max_steps=1000).cut == 0
+
+
+def test_a_ticker_that_nobody_reads_keeps_no_schedule_going() -> None:
+    """Who waits for ever is a leak, whatever ticks meanwhile."""
+
+    def scenario() -> None:
+        def wait(ticker: Ticker) -> None:
+            Channel[Ticker](1).recv()
+            ticker.stop()
+
+        go(wait, Ticker(0.001))
+
+    with pytest.raises(ScheduleFailed) as found:
+        explore(scenario)
+    assert found.value.kind == "leak"
+
+
+def test_one_who_is_kept_going_by_the_clock_alone_is_cut_soon() -> None:
+    """After the scenario has returned, tasks that live on nothing but ticks are no reason to go on for long."""
+    ticks = [0]
+
+    def scenario() -> None:
+        def count() -> None:
+            for _ in tick(1):
+                ticks[0] += 1
+
+        go(count)
+
+    assert explore(scenario, schedules=5, strategy="random").cut == 5
+    assert ticks[0] < 6 * 2000
+
+
+def test_no_task_starves() -> None:
+    """One that waits for another, and goes on starting tasks meanwhile, does not keep it from running."""
+
+    def scenario() -> None:
+        done: list[int] = []
+
+        def work() -> None:
+            with Mutex():
+                done.append(1)
+
+        def restless() -> None:
+            while not done:
+                go(lambda: Mutex().acquire())
+
+        with Group() as group:
+            group.go(restless)
+            group.go(work)
+
+    assert explore(scenario, schedules=60, max_steps=5000).cut == 0
+
+
+def test_repeated_moves_of_the_clock_are_told_in_one_line() -> None:
+    """However often it moves until somebody goes on."""
+
+    def scenario() -> None:
+        for seconds in range(1, 20):
+            after(seconds)
+        kept = [after(seconds) for seconds in range(1, 20)]
+        sleep(100)
+        assert not kept
+
+    with pytest.raises(ScheduleFailed) as found:
+        explore(scenario, schedules=1)
+    assert found.value.report.count("the clock") == 1
+    assert "the clock moves to 100 s, by way of 19 other times" in found.value.report
+
+
 def test_endless_schedules_are_cut() -> None:
     """A schedule of more than max_steps steps is cut, which is no failure."""
 
@@ -333,14 +425,111 @@ def test_what_is_not_deterministic_is_named() -> None:
     assert "Mutex" in found.value.report
 
 
+def pooled() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(print)
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
-    [(lambda: time.sleep(0), "time.sleep"), (lambda: threading.Thread(target=print).start(), "Thread.start")],
+    [
+        (lambda: time.sleep(0), r"time\.sleep\(\).* use penstock\.sleep"),
+        (lambda: threading.Thread(target=print).start(), r"threading\.Thread\.start\(\).* use penstock\.go"),
+        (pooled, r"threading\.Thread\.start\(\)"),
+        (socket.socket, r"socket\.socket\(\)"),
+        (lambda: socket.create_connection(("localhost", 1)), r"socket\.getaddrinfo\(\)"),
+        (lambda: subprocess.run(["true"], check=True), r"subprocess\.Popen\(\)"),
+        (lambda: os.system("true"), r"os\.system\(\)"),
+    ],
 )
-def test_the_real_world_is_refused(call: Callable[[], object], name: str) -> None:
-    """Real sleeps and foreign threads are named."""
-    with pytest.raises(RuntimeError, match=name):
-        explore(call)
+@pytest.mark.parametrize("place", ["in the scenario", "in a task", "where errors are caught"])
+def test_the_real_world_is_refused(call: Callable[[], object], name: str, place: str) -> None:
+    """Real sleeps, foreign threads, sockets and processes: the call is named, and the line that makes it."""
+
+    def scenario() -> None:
+        with Group() as group:
+            group.go(call)
+
+    def caught() -> None:
+        with suppress(Exception):
+            call()
+
+    with pytest.raises(RuntimeError, match=name) as refused:
+        explore({"in the scenario": call, "in a task": scenario}.get(place, caught))
+    assert call is socket.socket or "at test_explore.py:" in str(refused.value)
+
+
+def test_foreign_threads_that_take_part_are_refused() -> None:
+    """A thread that was there before, and does something to the scenario's objects, is noticed."""
+    asked, answered = threading.Event(), threading.Event()
+    channels: list[Channel[int]] = []
+
+    def close() -> None:
+        asked.wait(20)
+        channels[-1].close()
+        answered.set()
+
+    def scenario() -> None:
+        channels.append(Channel())
+        go(channels[-1].recv_ok)
+        sleep(1)
+        asked.set()
+        answered.wait(5)
+        sleep(1)
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    try:
+        with pytest.raises(RuntimeError, match="a thread that the scenario did not start"):
+            explore(scenario)
+    finally:
+        asked.set()
+        thread.join()
+
+
+def test_waiting_in_the_real_world_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of threading's that is never released: the place is named."""
+    monkeypatch.setattr("penstock.testing.exploring.STUCK", 0.3)
+    lock = threading.Lock()
+    lock.acquire()
+
+    def scenario() -> None:
+        lock.acquire()
+
+    with pytest.raises(RuntimeError, match=r"at test_explore\.py:\d+ in .*scenario"):
+        try:
+            explore(scenario)
+        finally:
+            lock.release()
+
+
+def test_an_interrupt_ends_it() -> None:
+    """Ctrl-C ends the exploration, whose threads end too; the next is none the worse."""
+
+    def scenario() -> None:
+        mutex = Mutex()
+        while True:
+            with mutex:
+                pass
+            sleep(1)
+
+    here = threading.get_ident()
+    timer = threading.Timer(0.3, lambda: signal.pthread_kill(here, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        explore(scenario, max_steps=10**9)
+    timer.join()
+    assert explore(handed_over, schedules=10).schedules == 10
+
+
+def test_a_coroutine_is_no_scenario() -> None:
+    """A function that only makes one is told from an async function."""
+
+    async def scenario() -> None:
+        pass
+
+    with pytest.raises(ScheduleFailed, match="pass the async function itself"):
+        explore(lambda: scenario())  # noqa: PLW0108  not the function itself
 
 
 def test_arguments_are_checked() -> None:
@@ -355,25 +544,7 @@ def test_arguments_are_checked() -> None:
         explore(once, max_steps=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not a schedule"):
         replay(once, "3:4")
+    with pytest.raises(TypeError, match="takes a schedule"):
+        replay(once, {3: 4})  # type: ignore[arg-type]
     with pytest.raises(ScheduleFailed, match="inside an explored scenario"):
         explore(lambda: explore(once))
-
-
-def test_a_schedule_is_a_value() -> None:
-    """It can be written down and read again."""
-    schedule = Schedule({3: 1, 7: -1}, True, 99)
-    assert Schedule.parse(str(schedule)) == schedule
-
-
-def test_a_schedule_of_another_scenario_harms_nobody() -> None:
-    """Choices that do not fit are passed over."""
-
-    def scenario() -> None:
-        one, other = Channel[int](), Channel[int]()
-        with Group() as group:
-            group.go(one.close)
-            group.go(other.close)
-            select(one, other)
-
-    for choice in (-1, 5):
-        replay(scenario, Schedule(dict.fromkeys(range(20), choice)))

@@ -13,6 +13,7 @@ cdef enum:
     UNUSED = 0
     SELECTING = 1
     SPENT = 2
+    FEW = 16
 
 cdef extern from "calls.h":
     object select_function "pk_select_function"(object like, object (*body)(tuple, object, bint))
@@ -42,8 +43,10 @@ cdef object try_select(tuple cases, list nodes)
 cdef bint check_cases(tuple cases) except -1
 @cython.locals(sending=SendCase)
 cdef void mark_cases(tuple cases, int state)
-@cython.locals(place=Py_ssize_t, index=Py_ssize_t, sending=SendCase, node=Node)
+@cython.locals(place=Py_ssize_t, index=Py_ssize_t, few=bint, sending=SendCase, node=Node)
 cdef list nodes_of(tuple cases, Waiter waiter)
+@cython.locals(other=Node, like=Py_ssize_t, chosen=Py_ssize_t, place=Py_ssize_t)
+cdef Py_ssize_t place_among_its_like(list nodes, Node node) except -1
 @cython.locals(sending=SendCase)
 cdef object happened(tuple cases, Node node)
 cdef object select_from(tuple cases, object timeout, bint default)

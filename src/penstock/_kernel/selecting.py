@@ -22,6 +22,7 @@ except ModuleNotFoundError:
 
 if not cython.compiled:
     UNUSED, SELECTING, SPENT = 0, 1, 2  # The state of a send case.
+    FEW = 16  # Cases, that is.
     from penstock._kernel.channel import (
         CLOSED,
         EMPTY,
@@ -220,7 +221,10 @@ def mark_cases(cases: tuple[Any, ...], state: int) -> None:
 
 
 def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
-    """A node for each case, shuffled: of several on one channel, each is as likely to stand first in its queue."""
+    """A node for each case. Of several on one channel, each is as likely to stand first in its queue.
+
+    Among few, only those are shuffled, since each choice is one more for who explores them all.
+    """
     nodes = []
     for index in range(len(cases)):
         case = cases[index]
@@ -232,10 +236,29 @@ def nodes_of(cases: tuple[Any, ...], waiter: Waiter) -> list[Node]:
                 node = new_node(waiter, channel_of(case), RECEIVE, None)
             node.index = index
             nodes.append(node)
-            place = SEAM.runtime.choose(len(nodes))
+            few = len(cases) <= FEW
+            place = place_among_its_like(nodes, node) if few else SEAM.runtime.choose(len(nodes))
             nodes[len(nodes) - 1] = nodes[place]
             nodes[place] = node
     return nodes
+
+
+def place_among_its_like(nodes: list[Node], node: Node) -> int:
+    """The place of one of the nodes on the last node's channel, itself included, by lot."""
+    like = 0
+    for other in nodes:
+        if other.source is node.source:
+            like += 1
+    if like == 1:
+        return len(nodes) - 1
+    chosen = SEAM.runtime.choose(like)
+    for place in range(len(nodes)):
+        other = nodes[place]
+        if other.source is node.source:
+            if chosen == 0:
+                return place
+            chosen -= 1
+    return len(nodes) - 1
 
 
 def happened(cases: tuple[Any, ...], node: Node) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """What the world knows this loop's tasks as."""
         self._timers: dict[int, Callable[[], None]] = {}
         """What makes the world forget a timer handle, by the handle's identity."""
+        self._fresh = 0
+        """How many handles have come since they were put in order."""
 
     # What the world asks
 
@@ -35,6 +38,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def next_tasks(self) -> list[Any]:
         """The tasks that could have the next step; None for a plain callback."""
+        self._put_in_order()
         found: list[Any] = []
         for handle in self._ready:
             task = _task_of(handle)
@@ -44,9 +48,37 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 found.append(task)
         return found or [None]
 
+    def _put_in_order(self) -> None:
+        """Tasks that one step made ready come in the order of their births: asyncio keeps some in sets, whose order is
+        another in each run."""
+        fresh, self._fresh = self._fresh, 0
+        if fresh < 2:  # noqa: PLR2004
+            return
+        handles = [self._ready.pop() for _ in range(min(fresh, len(self._ready)))][::-1]
+        for plain, group in groupby(handles, key=lambda handle: _task_of(handle) not in self.actors):
+            together = list(group)
+            self._ready.extend(together if plain else sorted(together, key=self._birth))
+
+    def _birth(self, handle: Any) -> int:
+        return int(self.actors[_task_of(handle)].number)
+
     def waiting_tasks(self) -> list[Any]:
         """The tasks that have not ended."""
         return [task for task in self.actors if not task.done()]
+
+    def failures(self) -> list[tuple[Any, BaseException]]:
+        """The tasks that have failed, as the world knows them, and their errors that nobody has looked at."""
+        failed = [task for task in self.actors if task.done() and getattr(task, "_log_traceback", False)]
+        return [(self.actors[task], task.exception()) for task in failed]
+
+    def awaited(self, task: Any) -> str:
+        """The innermost function that a task is suspended in."""
+        return str(getattr(_suspended(task)[0], "__qualname__", "await"))
+
+    def frames(self, task: Any) -> list[Any]:
+        """Where a task is suspended, innermost first."""
+        frames = [getattr(coroutine, "cr_frame", None) for coroutine in _suspended(task)]
+        return [frame for frame in frames if frame is not None]
 
     # What asyncio asks
 
@@ -61,6 +93,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             super().run_forever()
         finally:
             self._world.loop_ends()
+            if self._world.over:
+                self.dispose()
 
     def _run_once(self) -> None:
         if self._stopping and not self._ready:
@@ -70,6 +104,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             handle = self._take(task)
             if not handle._cancelled:
                 handle._run()
+            handle = None  # It keeps what it calls alive.
 
     def _take(self, task: Any) -> Any:
         for at, handle in enumerate(self._ready):
@@ -102,6 +137,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         del self._timers[id(handle)]
         if not handle._cancelled:
             self._ready.append(handle)
+            self._fresh += 1
             self._world.loop_ready(self)
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
@@ -117,22 +153,90 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._world.loop_ready(self)
         return handle
 
+    def _call_soon(self, callback: Any, args: Any, context: Any) -> Any:
+        self._fresh += 1
+        self._world.touched()
+        return super()._call_soon(callback, args, context)  # type: ignore[misc]
+
+    def run_in_executor(self, executor: Any, function: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
+        """In the default executor: in a thread of the world."""
+        if executor is not None:
+            return super().run_in_executor(executor, function, *args)
+        future = self.create_future()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        def run() -> None:
+            try:
+                result = function(*args)
+            except BaseException as error:  # noqa: BLE001  whoever awaits the future gets it
+                if not self._world.over:
+                    self.call_soon_threadsafe(settle, None, error)
+            else:
+                self.call_soon_threadsafe(settle, result, None)
+
+        called = function.args[0] if isinstance(function, partial) and function.args else function
+        self._world.start_named(getattr(called, "__name__", "to_thread"), run)
+        return future
+
     def _write_to_self(self) -> None:
         self._world.loop_ready(self)
 
     def _process_events(self, event_list: Any) -> None:
         """There are no events from outside."""
 
+    def silence(self) -> None:
+        """Let asyncio say nothing of tasks that are dropped before they have ended, or with errors."""
+        for task in self.actors:
+            task._log_traceback = False
+            task._log_destroy_pending = False
+
     def dispose(self) -> None:
         """Close what is left of its tasks, of which none will have another step."""
+        self.silence()
         for task in self.waiting_tasks():
-            task._log_destroy_pending = False
             with suppress(BaseException):  # It was to end, and has.
                 task.get_coro().close()
         self._ready.clear()
         self._stopping = False
         if not self.is_running():
             self.close()
+
+
+def _suspended(task: Any) -> list[Any]:
+    """The coroutines of a task that await one another, innermost first."""
+    found = []
+    coroutine = task.get_coro()
+    while hasattr(coroutine, "cr_await"):
+        found.append(coroutine)
+        coroutine = coroutine.cr_await
+    return found[::-1] or [coroutine]
+
+
+_OF_THE_WORLD_OUTSIDE = (
+    *("add_reader", "add_writer", "add_signal_handler", "connect_read_pipe", "connect_write_pipe"),
+    *("create_connection", "create_datagram_endpoint", "create_server", "create_unix_connection"),
+    *("create_unix_server", "getaddrinfo", "getnameinfo", "sendfile", "sock_accept", "sock_connect", "sock_recv"),
+    *("sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendfile", "sock_sendto"),
+    *("start_tls", "subprocess_exec", "subprocess_shell"),
+)
+
+
+def _refused(name: str) -> Callable[..., None]:
+    def refuse(self: SimulatedLoop, *_args: Any, **_options: Any) -> None:
+        self._world.refuse(f"the event loop's {name}()")
+
+    return refuse
+
+
+for _name in _OF_THE_WORLD_OUTSIDE:
+    setattr(SimulatedLoop, _name, _refused(_name))
 
 
 def _task_of(handle: Any) -> Any:
@@ -148,9 +252,7 @@ def run_in_world(world: Any, function: Callable[[], Coroutine[Any, Any, Any]]) -
         world.main_returned()
         loop.run_forever()
     finally:
-        if world.over:
-            loop.dispose()
-        elif not loop.is_closed():
+        if not loop.is_closed():
             loop.close()
 
 

@@ -28,4 +28,5 @@ cdef class Seat:
 cdef Simulated SIMULATED
 
 cpdef expire(Timer timer)
+cpdef str operation_of(Waiter waiter)
 cpdef bint time_out(Waiter waiter)

@@ -160,7 +160,8 @@ class Simulated(Runtime):
         world = self.world()
         if world is None:
             return self.real.choose(n)
-        return int(world.choose(n))
+        chosen = int(world.choose(n))
+        return chosen if 0 <= chosen < n else 0
 
 
 class Seat:
@@ -254,6 +255,11 @@ def choose_for_real(n: int) -> int:
 def expire(timer: Any) -> None:
     """Let an armed timer do what it does at its deadline."""
     timer.expire()
+
+
+def operation_of(waiter: Waiter) -> str:
+    """The name of the operation that a parked waiter is for."""
+    return waiter._operation or ""
 
 
 def time_out(waiter: Waiter) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 from functools import partial
-from inspect import iscoroutinefunction, unwrap
+from inspect import iscoroutine, iscoroutinefunction, unwrap
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from penstock._kernel import simulation
@@ -18,11 +18,13 @@ from penstock.testing.lines import line_tracer
 from penstock.testing.schedules import Schedule
 from penstock.testing.strategies import Follow, Strategy, strategy_named
 from penstock.testing.timeline import Story, first_difference, tell
-from penstock.testing.world import ExploredWorld, Verdict
+from penstock.testing.world import ExploredWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from penstock.testing.actors import Verdict
 
 STUCK = 10.0
 """Seconds without a step, after which a task is said to wait for something outside the library."""
@@ -93,10 +95,11 @@ class _Stage:
         self._runs = 0
         self._collects = False
         self._restore_loops: Callable[[], None] = _nothing
+        self._permit_foreign: Callable[[], None] = _nothing
 
     def __enter__(self) -> Self:
         _ONE_AT_A_TIME.acquire()
-        foreign.refuse()
+        self._permit_foreign = foreign.refuse()
         simulation.install()
         points.install()
         self._restore_loops = simulate_loops(lambda: simulation.simulated.worlds.get(simulation.thread_number()))
@@ -115,6 +118,7 @@ class _Stage:
         self._restore_loops()
         points.remove()
         simulation.uninstall()
+        self._permit_foreign()
         _ONE_AT_A_TIME.release()
 
     def run(self, strategy: Strategy, *, story: bool = False) -> _Run:
@@ -127,12 +131,19 @@ class _Stage:
             world.tracer = line_tracer(self._scenario, world)
         if story:
             world.events = []
-        job = partial(run_in_world, world, self._scenario) if _is_async(self._scenario) else self._scenario
-        world.run(job)
-        verdict = _awaited(world)
+        job = partial(run_in_world, world) if _is_async(self._scenario) else _call
+        world.run(partial(job, self._scenario))
+        try:
+            verdict = _awaited(world)
+        except BaseException:
+            world.over = True
+            world.unwind(PATIENCE)
+            raise
         if story:
             world.story = tell(world, verdict)
         world.unwind(PATIENCE)
+        for loop in world.loops:
+            loop.silence()
         strategy.end(world.steps)
         for task in world.failed:
             task._collected = True
@@ -144,7 +155,7 @@ class _Stage:
 
     def schedule(self, run: _Run) -> Schedule:
         """The schedule of a run, as a value."""
-        return Schedule(run.world.choices, self._lines, self._max_steps)
+        return Schedule.of(run.world.choices, lines=self._lines, max_steps=self._max_steps)
 
     def follow(self, choices: dict[int, int], *, story: bool = False) -> _Run:
         """The schedule with these choices."""
@@ -155,6 +166,13 @@ class _Stage:
 
 def _nothing() -> None:
     pass
+
+
+def _call(scenario: Callable[[], Any]) -> None:
+    result = scenario()
+    if iscoroutine(result):
+        result.close()
+        raise TypeError(f"the scenario {scenario!r} returned a coroutine; pass the async function itself")
 
 
 def _awaited(world: ExploredWorld) -> Verdict:
@@ -227,29 +245,37 @@ def explore(  # noqa: PLR0913, PLR0917  the contract's parameters
     with _Stage(scenario, lines, max_steps) as stage:
         while tried < schedules and chosen.begin():
             run = stage.run(chosen)
-            if run.verdict.kind == "redundant":
+            if run.verdict.kind == "redundant" or chosen.repeated:
                 continue
+            if run.verdict.kind == "different":
+                raise _different(stage, run, run.verdict.detail, tried + 1)
             tried += 1
             cut += run.verdict.kind == "cut"
             if run.failed:
                 _raise_shortened(stage, run, tried)
-            if tried == 1 or run.verdict.kind == "different":
+            if tried == 1:
                 _check_deterministic(stage, run, stage.follow(run.world.choices), tried)
     return Explored(tried, chosen.exhausted and not cut, cut)
 
 
 def replay(scenario: Callable[[], Any], schedule: Schedule | str) -> None:
-    """Run `scenario` under the schedule of a failure, or under what `str()` made of it.
+    """Run `scenario` under the schedule of a failure, or under its text, wherever that comes from.
 
-    Raises the same `ScheduleFailed`, step for step; returns if the scenario does not fail under it any more.
+    Raises the same `ScheduleFailed`, step for step; returns if the scenario does not fail under it any more. If the
+    schedule decides what the scenario does not leave to decide, it is that of another scenario, or of what this one was
+    before it was changed: `ScheduleFailed` of the kind "nondeterministic".
     """
     _check(scenario, "replay")
-    if isinstance(schedule, str):
-        schedule = Schedule.parse(schedule)
-    if not isinstance(schedule, Schedule):
+    if not isinstance(schedule, str):
         raise TypeError(f"replay() takes a schedule, or the text of one, not {schedule!r}")
+    if not isinstance(schedule, Schedule):
+        schedule = Schedule(schedule)
     with _Stage(scenario, schedule.lines, schedule.max_steps) as stage:
-        run = stage.follow(schedule.choices, story=True)
+        following = Follow(schedule.choices)
+        following.begin()
+        run = stage.run(following, story=True)
+        if following.misfit:
+            raise _misfit(run, following.misfit, schedule)
         if run.failed:
             raise _failure(run, 1, schedule)
 
@@ -293,10 +319,25 @@ def _check_deterministic(stage: _Stage, run: _Run, again: _Run, tried: int) -> N
     """Raise unless two runs under one schedule were the same."""
     if again.like(run) and again.world.trace == run.world.trace:
         return
+    raise _different(stage, run, first_difference(run.world, again.world), tried)
+
+
+def _different(stage: _Stage, run: _Run, difference: str, tried: int) -> ScheduleFailed:
     report = (
         "nondeterministic: under the same schedule the scenario did something else the second time\n"
-        f"{first_difference(run.world, again.world)}\n"
+        f"{difference}\n"
         "A scenario must depend on nothing but its schedule: no random numbers, no real time, nothing kept from one run"
-        " to the next."
+        " to the next, no order of a set."
     )
-    raise ScheduleFailed("nondeterministic", tried, stage.schedule(run), report)
+    return ScheduleFailed("nondeterministic", tried, stage.schedule(run), report)
+
+
+def _misfit(run: _Run, misfit: str, schedule: Schedule) -> ScheduleFailed:
+    report = (
+        f"nondeterministic: the schedule is not one of this scenario: {misfit}\n"
+        "It is another's, or the scenario has been changed since, or depends on something else than its schedule:"
+        " explore it anew."
+    )
+    if run.failed:
+        report += f"\n\nFollowed as far as it fits, it ends in\n{run.world.story}"
+    return ScheduleFailed("nondeterministic", 1, schedule, report)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from functools import wraps
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from penstock._kernel.simulation import simulated, thread_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CALLS = {
     "time.sleep": "time.sleep()",
@@ -16,6 +21,7 @@ CALLS = {
     "socket.bind": "socket.bind()",
     "socket.getaddrinfo": "socket.getaddrinfo()",
     "subprocess.Popen": "subprocess.Popen()",
+    "builtins.input": "input()",
     "os.fork": "os.fork()",
     "os.posix_spawn": "os.posix_spawn()",
     "os.system": "os.system()",
@@ -29,6 +35,12 @@ INSTEAD = {
     "_thread.start_joinable_thread": "penstock.go",
 }
 
+_UNAUDITED = [
+    *([("time.sleep", "time", "sleep")] if sys.version_info < (3, 13) else []),
+    *([("_thread.start_new_thread", "_thread", "start_new_thread")] if sys.version_info < (3, 12) else []),
+]
+"""What older Pythons raise no audit event for: the event, and the function that has to be replaced meanwhile."""
+
 _state = {"hooked": False}
 
 
@@ -36,15 +48,35 @@ def _audit(event: str, _args: tuple[Any, ...]) -> None:
     if event in CALLS and simulated.worlds:
         world: Any = simulated.worlds.get(thread_number())
         if world is not None and not world.over and not world.exempt:
-            instead = INSTEAD.get(event)
-            hint = f"use {instead}" if instead else "replace it by something that uses the library"
-            message = f"{CALLS[event]} is no affair of an explored scenario, which controls only the library; {hint}"
-            world.refused = world.refused or message
-            raise RuntimeError(message)
+            world.refuse(CALLS[event], INSTEAD.get(event, ""))
 
 
-def refuse() -> None:
-    """From now on, such calls raise RuntimeError in explored worlds, and end the exploration."""
+def _audited(event: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def function(*args: Any, **options: Any) -> Any:
+        _audit(event, ())
+        return original(*args, **options)
+
+    return function
+
+
+def refuse() -> Callable[[], None]:
+    """From now on, such calls raise RuntimeError in explored worlds, and end the exploration. Returns the undoing."""
     if not _state["hooked"]:
         _state["hooked"] = True
         sys.addaudithook(_audit)
+    replaced: list[tuple[dict[str, Any], str, Any]] = []
+    for event, module, name in _UNAUDITED:
+        original = getattr(sys.modules[module], name)
+        instead = _audited(event, original)
+        modules: list[Any] = list(sys.modules.values())  # Of which some are no modules.
+        for names in [vars(other) for other in modules if isinstance(other, ModuleType)]:
+            for key in [key for key, value in list(names.items()) if value is original]:
+                names[key] = instead
+                replaced.append((names, key, original))
+
+    def restore() -> None:
+        for names, key, original in replaced:
+            names[key] = original
+
+    return restore

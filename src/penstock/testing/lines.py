@@ -6,6 +6,8 @@ from functools import partial
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
+from penstock.testing.places import is_users
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -28,6 +30,7 @@ def line_tracer(scenario: Any, world: ExploredWorld) -> Any:
         return at_line
 
     def at_call(frame: FrameType, _event: str, _argument: Any) -> Any:
-        return at_line if frame.f_code.co_filename == file else None
+        # A file may have the name of another's code: "<string>" is that of `python -c` and of dataclasses.
+        return at_line if frame.f_code.co_filename == file and is_users(frame) else None
 
     return at_call

@@ -7,7 +7,7 @@ is short, can be read, and stays meaningful when parts of it are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Self
 
 CLOCK = -1
 """As a choice: the timer that is due next fires."""
@@ -15,37 +15,45 @@ CLOCK = -1
 _HEADER = "penstock-schedule-1"
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Who ran when. `str()` gives a line that `Schedule.parse`, and `replay`, take back."""
+class Schedule(str):  # noqa: SLOT000  what it says is kept beside the text
+    """Who ran when, as one line of text: print it, write it to a file, give it to `replay`.
 
-    choices: dict[int, int] = field(default_factory=dict)
+    ValueError if the text is not that of a schedule.
+    """
+
+    choices: dict[int, int]
     """What was chosen at a decision: a task's number, CLOCK, or another number below those offered."""
-    lines: bool = False
+    lines: bool
     """Can tasks be switched between lines?"""
-    max_steps: int = 20_000
+    max_steps: int
     """How many steps there may be."""
 
-    def __str__(self) -> str:
-        choices = " ".join(f"{number}:{choice}" for number, choice in sorted(self.choices.items()))
-        return f"{_HEADER} lines={int(self.lines)} max_steps={self.max_steps} {choices}".rstrip()
-
-    @classmethod
-    def parse(cls, text: str) -> Schedule:
-        """The schedule that `text` stands for. ValueError if it stands for none."""
+    def __new__(cls, text: str) -> Self:
         words = text.split()
         try:
             header, lines, steps, *choices = words
-            if header != _HEADER or not lines.startswith("lines=") or not steps.startswith("max_steps="):
+            if header != _HEADER or lines not in {"lines=0", "lines=1"} or not steps.startswith("max_steps="):
                 raise ValueError  # noqa: TRY301  told below
-            pairs = (choice.split(":") for choice in choices)
-            return cls(
-                {int(number): int(choice) for number, choice in pairs},
-                bool(int(lines.removeprefix("lines="))),
-                int(steps.removeprefix("max_steps=")),
-            )
+            pairs = [choice.split(":") for choice in choices]
+            taken = {int(number): int(choice) for number, choice in pairs}
+            most = int(steps.removeprefix("max_steps="))
+            if len(taken) != len(pairs) or most < 1 or min(taken, default=0) < 0:
+                raise ValueError  # noqa: TRY301
         except ValueError:
             raise ValueError(f"not a schedule: {text!r}; it is what str(failure.schedule) gives") from None
+        schedule = super().__new__(cls, " ".join(words))
+        schedule.choices = taken
+        schedule.lines = lines == "lines=1"
+        schedule.max_steps = most
+        return schedule
 
-    def __hash__(self) -> int:
-        return hash(str(self))
+    @classmethod
+    def of(cls, choices: dict[int, int], *, lines: bool = False, max_steps: int = 20_000) -> Self:
+        """The schedule with these choices."""
+        taken = (f"{number}:{choice}" for number, choice in sorted(choices.items()))
+        return cls(" ".join((_HEADER, f"lines={int(lines)}", f"max_steps={max_steps}", *taken)))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The schedule that `text` stands for."""
+        return cls(text)

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 
 class PrunedError(Exception):
-    """The schedule under way is not worth going on with: it is "redundant", like one that has been tried, or
-    "different": the scenario does something else than it did before under the same choices."""
+    """The schedule under way is not worth going on with: it is "redundant", like one that has been tried; or
+    "different": the scenario does something else than it did before under the same choices; or "cut": only the clock
+    keeps it going."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(kind)
         self.kind = kind
+        self.detail = detail
 
 
 class Strategy:
@@ -34,6 +36,8 @@ class Strategy:
 
     exhausted = False
     """Have all schedules been tried?"""
+    repeated = False
+    """Was the last schedule one that had been tried before?"""
 
     def begin(self) -> bool:
         """A new schedule. False if there is none left."""
@@ -54,7 +58,7 @@ class Strategy:
         """`task` polls in vain: others should go first."""
 
     def stepped(self, task: int, footprint: Footprint) -> None:
-        """`task` has done a step that touched `footprint`."""
+        """`task`, or the CLOCK, has done a step that touched `footprint`."""
 
     def end(self, steps: int) -> None:
         """The schedule has ended, after so many steps."""
@@ -80,9 +84,14 @@ class Priorities(Strategy):
     Each task has a priority by lot, and the highest that can run runs. At d - 1 steps by lot the task at work falls
     below all others. With n tasks and k steps, a bug that needs d orderings is found by one schedule with a probability
     of 1 / (n k^(d - 1)) at least. The depth d goes from 1 to 5 and again; the clock counts as a task.
+
+    A task that could run and is passed over for STARVED choices goes before those that ran meanwhile: otherwise one
+    that waits for it, and starts others while it does, would go on for ever.
     """
 
     DEPTHS = 5
+    PERIOD = 64
+    STARVED = 4 * PERIOD
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)  # noqa: S311  to be repeated
@@ -92,8 +101,12 @@ class Priorities(Strategy):
         self._lowest = 0.0
         self._changes: set[int] = set()
         self._step = 0
+        self._ran: set[int] = set()
+        self._hungry: dict[int, int] = {}
 
     def begin(self) -> bool:
+        self._ran = set()
+        self._hungry = {}
         depth = 1 + self._schedules % self.DEPTHS
         self._schedules += 1
         self._priorities = {}
@@ -112,7 +125,20 @@ class Priorities(Strategy):
         if self._step in self._changes:
             self.demote(chosen)
             chosen = max(options, key=priorities.__getitem__)
+        self._ran.add(chosen)
+        if self._step % self.PERIOD == 0:
+            self._feed(options)
         return chosen
+
+    def _feed(self, options: Sequence[int]) -> None:
+        """Those that were passed over for too long go before those that were not."""
+        ran, self._ran = self._ran, set()
+        self._hungry = {task: self._hungry.get(task, 0) + self.PERIOD for task in options if task not in ran}
+        self._hungry.pop(CLOCK, None)
+        if self.STARVED in self._hungry.values():
+            for task in sorted(ran, key=self._priorities.__getitem__, reverse=True):
+                self.demote(task)
+            self._hungry = {}
 
     def choose(self, n: int) -> int:
         return self._random.randrange(n)
@@ -149,10 +175,13 @@ class DepthFirst(Strategy):
     Partial-order reduction by sleep sets (Godefroid, 1996): after a preemption, the task that was preempted sleeps
     until somebody does a step that depends on the one it would have done, since until then the order makes no
     difference. Only preempted tasks sleep: having gone on first never costs them more preemptions, so the bound cuts
-    nothing off that the sleep sets rely on.
+    nothing off that the sleep sets rely on. Steps are independent if both are operations on one object each, not the
+    same, and neither starts a task or sets a timer, nor is it the clock's.
     """
 
     PREEMPTIONS = 2
+    REDUCES = True
+    """Is there partial-order reduction?"""
 
     def __init__(self) -> None:
         self._bound = 0
@@ -176,6 +205,11 @@ class DepthFirst(Strategy):
         self._unstepped = None
         return True
 
+    @property
+    def repeated(self) -> bool:  # type: ignore[override]
+        """With fewer preemptions than the bound, it has been tried under a lower bound."""
+        return self._spent < self._bound
+
     def _advance(self) -> bool:
         """The next untried option, as deep in the tree as there is one."""
         while self._path:
@@ -193,7 +227,7 @@ class DepthFirst(Strategy):
         decision = self._decide(awake, preempting and awake[0] == options[0])
         if decision.preemptive and decision.at == 0:
             self._unstepped = decision
-        elif decision.preemptive:
+        elif decision.preemptive and self.REDUCES:
             self._asleep[decision.options[0]] = decision.default_step
         self._spent = decision.cost()
         return decision.options[decision.at]
@@ -207,7 +241,8 @@ class DepthFirst(Strategy):
             self._path.append(_Decision(options, preemptive, self._spent))
         decision = self._path[self._depth]
         if decision.options != list(options):
-            raise PrunedError("different")
+            then, now = (", ".join(map(str, each)) for each in (decision.options, options))
+            raise PrunedError("different", f"decision {self._depth}: first between {then}, then between {now}")
         self._depth += 1
         return decision
 
@@ -229,21 +264,34 @@ class Follow(Strategy):
     def __init__(self, choices: dict[int, int]) -> None:
         self._choices = choices
         self._decision = 0
+        self.misfit = ""
+        """The first thing in the schedule that does not fit the scenario."""
 
     def begin(self) -> bool:
         self._decision = 0
+        self.misfit = ""
         return True
 
     def pick(self, options: Sequence[int], preempting: bool) -> int:  # noqa: ARG002
+        return self._next(options)
+
+    def choose(self, n: int) -> int:
+        return self._next(range(n))
+
+    def _next(self, options: Sequence[int]) -> int:
         number = self._decision
         self._decision += 1
         choice = self._choices.get(number, options[0])
-        return choice if choice in options else options[0]
+        if choice in options:
+            return choice
+        if not self.misfit:
+            offered = ", ".join(map(str, options))
+            self.misfit = f"at decision {number} it says {choice}, and the scenario offers {offered}"
+        return options[0]
 
-    def choose(self, n: int) -> int:
-        number = self._decision
-        self._decision += 1
-        return max(0, min(self._choices.get(number, 0), n - 1))
+    def end(self, steps: int) -> None:  # noqa: ARG002
+        if not self.misfit and self._decision <= max(self._choices, default=-1):
+            self.misfit = f"it has a decision {max(self._choices)}, and the scenario ended after {self._decision}"
 
 
 def strategy_named(name: str, seed: int) -> Strategy:

@@ -5,40 +5,18 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 from linecache import getline
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from penstock.testing.world import LINE, Actor, ExploredWorld, LoopActor, ThreadActor, Verdict, place_of
+from penstock._kernel.simulation import operation_of
+from penstock.testing.actors import LINE, Actor, Event, LoopActor, ThreadActor, Verdict
+from penstock.testing.places import at, is_users, place_of
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from penstock.testing.world import ExploredWorld
+
 MOST_LINES = 200
-
-
-def _at(place: tuple[str, int] | None) -> str:
-    return f"{Path(place[0]).name}:{place[1]}" if place and place[1] else ""
-
-
-class _Names:
-    """Objects by their type and a number, in the order in which they appear."""
-
-    def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self._kept: list[Any] = []
-        self._counts: dict[str, int] = {}
-
-    def of(self, thing: Any) -> str:
-        for inner in ("_channel", "channel", "_rw"):
-            thing = getattr(thing, inner, thing) if not isinstance(thing, type) else thing
-        if id(thing) not in self._names:
-            kind = type(thing).__name__
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            name = getattr(thing, "name", None)
-            own = f" {name}" if isinstance(name, str) else f" {self._counts[kind]}"
-            self._names[id(thing)] = f"{kind}{own}"
-            self._kept.append(thing)
-        return self._names[id(thing)]
 
 
 class Story:
@@ -46,33 +24,20 @@ class Story:
 
     def __init__(self, world: ExploredWorld) -> None:
         self._world = world
-        self._names = _Names()
-
-    def _call(self, doing: str, on: Any) -> str:
-        if doing == "select":
-            cases = ", ".join("None" if case is None else self._case(case) for case in on)
-            return f"select({cases})"
-        if on is None:
-            return doing
-        method = doing.rpartition(".")[2]
-        return f"{self._names.of(on)}: {_PLAIN.get(method, method)}"
-
-    def _case(self, case: Any) -> str:
-        verb = "send to" if type(case).__name__ == "SendCase" else "receive from"
-        return f"{verb} {self._names.of(case)}"
 
     def timeline(self) -> list[str]:
         """What the tasks did, one after the other; what one did in a row under its name."""
         lines: list[str] = []
         events = self._world.events or []
-        width = max((len(_at(event[3])) for event in events), default=0)
-        for actor, group in groupby(events, key=lambda event: event[0]):
-            lines.append(f"  {actor.name}" if isinstance(actor, Actor) else "  the clock")
-            for _, doing, on, place in group:
-                what = self._call(doing, on) if doing != LINE and actor is not None else doing
-                if doing == LINE:
-                    what = getline(*place).strip()
-                lines.append(f"    {_at(place):{width}}  {what}".rstrip())
+        width = max((len(at(event.place)) for event in events), default=0)
+        for actor, group in groupby(events, key=lambda event: event.actor):
+            if actor is None:
+                lines.append(_clock(list(group)))
+                continue
+            lines.append(f"  {actor.name}")
+            for event in group:
+                waits = ", and waits" if event.waits else ""
+                lines.append(f"    {at(event.place):{width}}  {_told(event)}{waits}".rstrip())
         if len(lines) > MOST_LINES:
             cut = len(lines) - MOST_LINES
             half = MOST_LINES // 2
@@ -84,24 +49,63 @@ class Story:
         lines: list[str] = []
         stacks = sys._current_frames()
         for actor in self._world.waiting():
-            lines.append(f"  {actor.name} waits in {self._call(actor.doing, actor.doing_to)}")
+            lines.append(f"  {actor.name} waits in {self._waits_in(actor)}")
             frame = stacks.get(actor.carrier.ident) if isinstance(actor, ThreadActor) and actor.carrier else None
-            frames = reversed(actor.task.get_stack()) if isinstance(actor, LoopActor) else _user_frames(frame)
-            lines += [f"    at {_at(place_of(where))}, in {_function(where)}" for where in frames if _is_users(where)]
+            frames = actor.thread.loop.frames(actor.task) if isinstance(actor, LoopActor) else _user_frames(frame)
+            lines += [f"    at {at(place_of(where))}, in {_function(where)}" for where in frames if is_users(where)]
         return lines
+
+    def _waits_in(self, actor: Actor) -> str:
+        if actor.doing:
+            return _call(actor.doing, self._world.named(actor.doing_to))
+        if isinstance(actor, LoopActor):
+            return str(actor.thread.loop.awaited(actor.task))
+        waiter = actor.waiter if isinstance(actor, ThreadActor) else None
+        return "a call of the library" if waiter is None else operation_of(waiter)
 
     def stuck(self, seconds: float) -> str:
         """A task has been at work for too long."""
         actor = self._world.current
         frame = sys._current_frames().get(actor.thread.carrier.ident)
-        where = ", ".join(f"{_at(place_of(user))} in {_function(user)}" for user in _user_frames(frame)[:1])
+        where = ", ".join(f"{at(place_of(user))} in {_function(user)}" for user in _user_frames(frame)[:1])
         return (
             f"{actor.name} has been at work for {seconds:g} seconds without a call of the library, at {where};"
             " a scenario must wait for nothing outside the library, such as a lock of threading's"
         )
 
 
+def _clock(moves: list[Event]) -> str:
+    """That the clock moved, however often in a row."""
+    times = "" if len(moves) == 1 else f", by way of {len(moves) - 1} other time{'s' if len(moves) > 2 else ''}"  # noqa: PLR2004
+    return f"  the clock moves to {moves[-1].on} s{times}"
+
+
+def _told(event: Event) -> str:
+    return getline(*event.place).strip() if event.doing == LINE else _call(event.doing, event.on)
+
+
+def _call(doing: str, on: str | tuple[str, ...]) -> str:
+    if doing == "select":
+        return f"select({', '.join(on)})"
+    if doing == "start":
+        return f"starts {on}"
+    if not on:
+        return doing
+    method = doing.rpartition(".")[2]
+    return f"{on}: {_PLAIN.get(doing) or _PLAIN.get(method) or method}"
+
+
 _PLAIN = {
+    "Group.__enter__": "enter",
+    "Group.__aenter__": "enter",
+    "Group.__exit__": "leave",
+    "Group.__aexit__": "leave",
+    "Context.__enter__": "enter",
+    "Context.__aenter__": "enter",
+    "Context.__exit__": "leave",
+    "Context.__aexit__": "leave",
+    "Channel.__exit__": "close (with)",
+    "SendChannel.__exit__": "close (with)",
     "__enter__": "acquire (with)",
     "__aenter__": "acquire (async with)",
     "__exit__": "release (with)",
@@ -109,6 +113,7 @@ _PLAIN = {
     "__next__": "recv (for)",
     "__anext__": "recv (async for)",
     "__len__": "len()",
+    "__bool__": "is it closed?",
 }
 
 
@@ -116,18 +121,14 @@ def _function(frame: FrameType) -> str:
     return frame.f_code.co_qualname.rpartition("<locals>.")[2]
 
 
-def _is_users(frame: FrameType) -> bool:
-    return not frame.f_globals.get("__name__", "").startswith(("penstock.", "asyncio."))
-
-
 def _user_frames(frame: FrameType | None) -> list[FrameType]:
     """The user's part of a stack, innermost first."""
     found: list[FrameType] = []
     while frame is not None:
-        if _is_users(frame):
+        if is_users(frame):
             found.append(frame)
         frame = frame.f_back
-    return [frame for frame in found if not frame.f_code.co_filename.endswith("threading.py")]
+    return found
 
 
 def tell(world: ExploredWorld, verdict: Verdict) -> str:

@@ -18,9 +18,21 @@ import sys
 from bisect import insort
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from penstock._kernel.simulation import Abandoned, Seat, SimulatedWaiter, World, expire, simulated
+from penstock._kernel.simulation import (
+    Abandoned,
+    Seat,
+    SimulatedWaiter,
+    World,
+    expire,
+    operation_of,
+    simulated,
+    thread_number,
+)
+from penstock.testing.actors import LINE, USER, Actor, Event, LoopActor, ThreadActor, Verdict
+from penstock.testing.naming import Names
+from penstock.testing.places import at, is_users, own_frame, place_of, user_frame
 from penstock.testing.schedules import CLOCK
 from penstock.testing.strategies import PrunedError
 
@@ -28,14 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from penstock.testing.carriers import Carrier, Crew
+    from penstock.testing.carriers import Crew
     from penstock.testing.strategies import Footprint, Strategy
 
 START = 1000.0
 STEP = 1e-6
 """Seconds that a step takes, so that time goes by for those who never sleep."""
-USER: Footprint = frozenset({0})
-"""The footprint of a step of the user's own code, which may touch what other steps of that kind touch."""
 FOREVER = float("inf")
 POLLS = 3
 """So many polls in vain, and a task waits until others have had a step."""
@@ -43,77 +53,10 @@ LONGEST_RUN = 200
 """So many steps in a row, and it does so too."""
 FIRES_IN_A_ROW = 3
 """So many timers fire while a task could run, before one does."""
-IDLE_FIRES = 10
-"""So many timers, beside those armed, fire without waking anybody, before it is believed that they never will."""
-LINE = "line"
-"""What a task does that comes to a new line."""
+IDLE_MOVES = 300
+"""After the scenario has returned: so many times only the clock lets anybody go on, and the schedule is cut."""
 LAST_GASPS = 10_000
 """So many steps may a task take while it is unwound."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a schedule ended."""
-
-    kind: str
-    """"ok", "deadlock", "leak", "exception"; or "cut", "redundant", "different", "foreign"."""
-    error: BaseException | None = None
-    task: Actor | None = None
-    """Whose error it is."""
-
-
-class Actor:
-    """Something that takes steps: a task in a thread, or an asyncio task."""
-
-    thread: ThreadActor
-    """In whose thread."""
-
-    def __init__(self, number: int, name: str) -> None:
-        self.number = number
-        self.name = name
-        self.polls = 0
-        self.run_length = 0
-        self.tired = False
-        """Others first: it polls in vain, or goes on and on."""
-        self.doing = ""
-        """The last library call that it made."""
-        self.doing_to: Any = None
-        """On what."""
-        self.footprint: Footprint = None
-        """What its next step touches."""
-
-
-class ThreadActor(Actor):
-    """A task in a thread of its own."""
-
-    def __init__(self, number: int, name: str, job: Callable[[], object]) -> None:
-        super().__init__(number, name)
-        self.thread = self
-        self.job = job
-        self.task: Any = None
-        """The library's task that it is."""
-        self.carrier: Carrier | None = None
-        self.waiter: SimulatedWaiter | None = None
-        self.alarm: _Due | None = None
-        self.pending: BaseException | None = None
-        self.ended = False
-        self.gone: Seat | None = None
-        """Roused when it has been unwound."""
-        self.loop: Any = None
-        """The event loop that its thread runs."""
-        self.inside: Actor = self
-        """Who is at work in the thread: itself, or a task of its loop."""
-        self.between = False
-        """Is its loop between two steps?"""
-
-
-class LoopActor(Actor):
-    """An asyncio task."""
-
-    def __init__(self, number: int, name: str, thread: ThreadActor, task: Any) -> None:
-        super().__init__(number, name)
-        self.thread = thread
-        self.task = task
 
 
 @dataclass(order=True)
@@ -141,18 +84,24 @@ class ExploredWorld(World):
         self._due: list[_Due] = []
         self._timers: dict[Any, _Due] = {}
         self._orders = 0
+        self._vain: set[int] = set()
+        """Those due that have fired since the last step, wake nobody, and will not: tickers that nobody reads."""
         self._firing = False
+        self._woke = False
         self.now = START
         self.steps = 0
         self._gasps = 0
         self._fires = 0
-        self._idle_fires = 0
+        self._idle_moves = 0
         self._tired: list[Actor] = []
         self.decisions = 0
         self.choices: dict[int, int] = {}
         self.trace: list[tuple[int, str]] = []
-        self.events: Any = None
+        self.events: list[Event] | None = None
         """If a list: what happened, for a timeline."""
+        self.names = Names()
+        self.loops: list[Any] = []
+        """The event loops that have run."""
         self.over = False
         self.verdict: Verdict | None = None
         self.finished = Seat()
@@ -166,6 +115,7 @@ class ExploredWorld(World):
         """The library itself is making such a call."""
         self.story = ""
         self._main_done = False
+        self._pruned: PrunedError | None = None
 
     # From outside
 
@@ -185,6 +135,15 @@ class ExploredWorld(World):
             carrier.seat.rouse()
             if not actor.gone.rest(patience):
                 self._crew.lose(carrier)
+
+    def refuse(self, call: str, instead: str = "") -> NoReturn:
+        """The scenario makes a call that acts in the real world: the exploration ends with RuntimeError."""
+        place = at(place_of(own_frame()))
+        where = f", at {place}," if place else ""
+        hint = f"use {instead}" if instead else "put in its place something that uses the library alone"
+        message = f"{call}{where} acts in the real world, which explore does not control; {hint}"
+        self.refused = self.refused or message
+        raise RuntimeError(message)
 
     def threads(self) -> list[ThreadActor]:
         """The tasks in threads."""
@@ -208,20 +167,33 @@ class ExploredWorld(World):
     def choose(self, n: int) -> int:
         if self.over or n < 2:  # noqa: PLR2004
             return 0
-        choice = self._strategy.choose(n)
+        try:
+            choice = self._strategy.choose(n)
+        except PrunedError as pruned:  # The kernel, which asks, cannot be left by an exception here.
+            self._pruned = pruned
+            return 0
         self._record(choice, 0)
         return choice
 
     def start(self, function: Callable[[], object]) -> None:
+        task, self.newborn = self.newborn, None
+        self.start_named("callback" if task is None else task.name, function, task)
+
+    def start_named(self, name: str, function: Callable[[], object], task: Any = None) -> None:
+        """As `start`. `task` is the library's, if there is one."""
         if self.over:
             raise Abandoned
-        task, self.newborn = self.newborn, None
-        actor = self._born("callback" if task is None else task.name, function)
+        actor = self._born(name, function)
         actor.task = task
         self._ready.append(actor)
+        self._woke = True
+        self._idle_moves = 0
         if not self._firing:
-            self.current.footprint = None
-            self.point("go", None, USER)
+            me = self._thread().inside
+            me.footprint = None
+            doing, on = me.doing, me.doing_to
+            self.point("start", actor, USER)
+            me.doing, me.doing_to = doing, on
 
     def park(self, waiter: SimulatedWaiter, deadline: float) -> None:
         if self.over:
@@ -234,14 +206,31 @@ class ExploredWorld(World):
         me.waiter = waiter
         if deadline < FOREVER:
             me.alarm = self._set(deadline, partial(self._resume, me))
+        if self.events is not None:
+            self._note_wait(me, operation_of(waiter))
+        footprint = me.footprint
         self._stepped(me)
+        me.footprint = footprint  # Once it goes on, it comes to the end of the same operation.
         self._ready.remove(me)
         self._hand_over(me)
         if me.pending is not None:
             error, me.pending = me.pending, None
             raise error
 
+    def _note_wait(self, me: Actor, operation: str) -> None:
+        """For the timeline: `me` has to wait, in the call that it made or in another."""
+        if not me.doing:
+            frames = me.thread.loop.frames(me.task) if isinstance(me, LoopActor) else ()
+            self.note(me, operation, (), next(filter(is_users, frames), None))
+        if me.event is not None:
+            me.event.waits = True
+
     def wake(self, waiter: SimulatedWaiter) -> None:
+        if not self.over and simulated.worlds.get(thread_number()) is not self:
+            self.refused = self.refused or (
+                "a thread that the scenario did not start takes part in it; explore controls only the tasks that the"
+                " scenario starts, with penstock.go or a Group"
+            )
         actor = waiter.seat
         waiter.seat = self
         if isinstance(actor, ThreadActor) and actor.waiter is waiter:
@@ -259,12 +248,16 @@ class ExploredWorld(World):
         due = self._timers.pop(timer, None)
         if due is None:
             return False
-        self._due.remove(due)
+        if due in self._due:
+            self._due.remove(due)
         return True
 
     def _expire(self, timer: Any) -> None:
         del self._timers[timer]
         expire(timer)
+        due = self._timers.get(timer)
+        if due is not None and not self._woke:
+            self._vain.add(due.order)
 
     def give_way(self) -> None:
         self.polled(in_vain=True)
@@ -279,10 +272,9 @@ class ExploredWorld(World):
             return
         thread = self._thread()
         me = thread.inside
-        if doing:
-            me.doing, me.doing_to = doing, on
-            if self.events is not None:
-                self.events.append((me, doing, on, place_of(user_frame())))
+        me.doing, me.doing_to = doing, on
+        if doing and self.events is not None:
+            self.note(me, doing, on)
         self.trace.append((me.number, doing))
         self._stepped(me)
         me.footprint = footprint
@@ -293,11 +285,31 @@ class ExploredWorld(World):
         thread = self._thread()
         me = thread.inside
         if self.events is not None:
-            self.events.append((me, LINE, None, place_of(frame)))
+            self.events.append(Event(me, LINE, (), place_of(frame)))
         self.trace.append((me.number, str(frame.f_lineno)))
         self._stepped(me)
         me.footprint = USER
         self._switch(thread, self._choose(thread))
+
+    def note(self, me: Actor, doing: str, on: Any, frame: FrameType | None = None) -> None:
+        """For the timeline: where the user's code is, or the `frame`."""
+        me.event = Event(me, doing, self.named(on), place_of(frame or user_frame()))
+        assert self.events is not None  # noqa: S101  whoever asks has looked
+        self.events.append(me.event)
+
+    def named(self, on: Any) -> str | tuple[str, ...]:
+        """What an operation is on, in words: of a select the cases."""
+        if on is None:
+            return ()
+        if isinstance(on, tuple):
+            return tuple(self._case(case) for case in on)
+        return on.name if isinstance(on, Actor) else self.names.name(on)
+
+    def _case(self, case: Any) -> str:
+        if case is None:
+            return "None"
+        verb = "send to" if type(case).__name__ == "SendCase" else "receive from"
+        return f"{verb} {self.names.name(case)}"
 
     def polled(self, *, in_vain: bool) -> None:
         """The task at work has looked whether something is ready."""
@@ -306,6 +318,7 @@ class ExploredWorld(World):
         if me.polls >= POLLS:
             me.polls = 0
             self._tire(me)
+            self.touched()  # Who may go next depends on it.
 
     def settle(self) -> None:
         """Park the calling task until all others are parked."""
@@ -336,6 +349,7 @@ class ExploredWorld(World):
         self._strategy.stepped(me.number, me.footprint)
         me.footprint = None
         self._fires = 0
+        self._vain.clear()
         if self._tired:
             self._refresh(me)
         me.run_length += 1
@@ -346,6 +360,8 @@ class ExploredWorld(World):
             self._finish(Verdict("cut"), me.thread)
         if self.refused:
             self._finish(Verdict("foreign"), me.thread)
+        if self._pruned is not None:
+            self._finish(Verdict(self._pruned.kind, detail=self._pruned.detail), me.thread)
 
     def _gasp(self) -> None:
         self._gasps += 1
@@ -365,7 +381,7 @@ class ExploredWorld(World):
             found.remove(current)
             found.insert(0, current)
         rested = [actor for actor in found if not actor.tired]
-        if len(rested) < len(found) and (rested or self._due):
+        if len(rested) < len(found) and (rested or self._next_due() is not None):
             return rested
         return found
 
@@ -374,20 +390,21 @@ class ExploredWorld(World):
         try:
             return self._decide()
         except PrunedError as pruned:
-            self._finish(Verdict(pruned.kind), me)
+            self._finish(Verdict(pruned.kind, detail=pruned.detail), me)
         return None
 
     def _decide(self) -> Actor | None:
         while True:
             options = self._options()
-            if not options and self._settling:
+            if not self._ready and self._settling:
                 actor = self._settling.pop(0)
                 self._ready.append(actor)
                 return actor.inside
             numbers = [actor.number for actor in options]
-            if self._due and (not options or self._fires < FIRES_IN_A_ROW):
+            due = self._next_due()
+            if due is not None and (not options or self._fires < FIRES_IN_A_ROW):
                 numbers.append(CLOCK)
-            if not numbers or (not options and self._idle_fires > IDLE_FIRES + 2 * len(self._due)):
+            if due is None and not options:
                 return None
             choice = numbers[0]
             if len(numbers) > 1:
@@ -399,9 +416,19 @@ class ExploredWorld(World):
                     self.current.run_length = 0
                 return chosen
             self._fires += 1
-            self._idle_fires = 0 if options else self._idle_fires + 1
+            if self._main_done and not options:
+                self._idle_moves += 1
+                if self._idle_moves > IDLE_MOVES:
+                    raise PrunedError("cut")
             self._refresh(None)
-            self._fire()
+            self._fire(due)
+            self._strategy.stepped(CLOCK, None)
+
+    def _next_due(self) -> Any:
+        """The timer that is due next, of those that could make a difference."""
+        if not self._vain:
+            return self._due[0] if self._due else None
+        return next((due for due in self._due if due.order not in self._vain), None)
 
     def _record(self, choice: int, default: int) -> None:
         if choice != default:
@@ -485,13 +512,15 @@ class ExploredWorld(World):
         """The task has ended; another has its turn."""
         if actor.number == 0:
             self._main_done = True
+        self._idle_moves = 0
+        self._vain.clear()
         self.steps += 1
         self._strategy.stepped(actor.number, None)
         self._ready.remove(actor)
         try:
             chosen = self._decide()
         except PrunedError as pruned:
-            self._finish(Verdict(pruned.kind), None)
+            self._finish(Verdict(pruned.kind, detail=pruned.detail), None)
             return
         if chosen is None:
             self._finish(self._end_of_all(), None)
@@ -507,8 +536,11 @@ class ExploredWorld(World):
         """Nobody can go on: what does that mean?"""
         for task in self.failed:
             if not task._collected:
-                actor = next((actor for actor in self.threads() if actor.task is task), None)
+                actor = next((actor for actor in self.actors if getattr(actor, "task", None) is task), None)
                 return Verdict("exception", task._error, actor)
+        for loop in self.loops:
+            for actor, error in loop.failures():
+                return Verdict("exception", error, actor)
         if not self._main_done:
             return Verdict("deadlock")
         return Verdict("leak" if self.waiting() else "ok")
@@ -527,7 +559,13 @@ class ExploredWorld(World):
         self._orders += 1
         due = _Due(deadline, self._orders, happen)
         insort(self._due, due)
+        self.touched()
         return due
+
+    def touched(self) -> None:
+        """The step under way touches what steps of other kinds touch, too."""
+        if not self._firing:
+            self._thread().inside.footprint = None
 
     def call_at(self, deadline: float, callback: Callable[[], object]) -> Callable[[], None]:
         """Let `callback` be called at that time. Returns what prevents it."""
@@ -539,14 +577,15 @@ class ExploredWorld(World):
 
         return forget
 
-    def _fire(self) -> None:
-        """The timer that is due next."""
-        due = self._due.pop(0)
+    def _fire(self, due: _Due) -> None:
+        """Let it be the time of a timer."""
+        self._due.remove(due)
         self.now = max(self.now, due.deadline)
         if self.events is not None:
-            self.events.append((None, f"moves to {self.now - START:.6g} s", None, None))
+            self.events.append(Event(None, "", f"{self.now - START:.6g}", ("", 0)))
         self.trace.append((CLOCK, ""))
         self._firing = True
+        self._woke = False
         try:
             due.happen()
         finally:
@@ -558,7 +597,7 @@ class ExploredWorld(World):
         if alarm is not None and alarm in self._due:
             self._due.remove(alarm)
         actor.waiter = None
-        self._idle_fires = 0
+        self._woke = True
         self._ready.append(actor)
 
     # Event loops
@@ -571,11 +610,14 @@ class ExploredWorld(World):
         """The actor that an asyncio task will be, which is made by the calling thread."""
         actor = LoopActor(len(self.actors), self._unique(task.get_name()), self._thread(), task)
         self.actors.append(actor)
+        if self.events is not None and len(self.actors) > 2:  # noqa: PLR2004  not the scenario itself
+            self.note(self._thread().inside, "start", actor)
         return actor
 
     def loop_begins(self, loop: Any) -> None:
         """The calling thread runs `loop`."""
         self._thread().loop = loop
+        self.loops.append(loop)
 
     def loop_ends(self) -> None:
         """It does so no more."""
@@ -589,7 +631,10 @@ class ExploredWorld(World):
         thread = self._thread()
         if self.over:
             raise Abandoned
-        self._stepped(thread.inside)
+        me = thread.inside
+        if self.events is not None and isinstance(me, LoopActor) and not me.task.done():
+            self._note_wait(me, thread.loop.awaited(me.task))
+        self._stepped(me)
         thread.between = True
         thread.inside = self.current = thread
         if thread.loop.is_ready():
@@ -604,23 +649,11 @@ class ExploredWorld(World):
     def loop_ready(self, loop: Any) -> None:
         """`loop` has something to do."""
         for thread in self.threads():
-            if thread.loop is loop and not thread.ended and thread.between and thread not in self._ready:
-                self._idle_fires = 0
-                self._ready.append(thread)
+            if thread.loop is loop and not thread.ended and thread.between:
+                self._woke = True
+                if thread not in self._ready:
+                    self._ready.append(thread)
 
 
 def _nothing() -> None:
     """What an ended task still has to do."""
-
-
-def place_of(frame: FrameType | None) -> tuple[str, int]:
-    """A line of a file."""
-    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-
-
-def user_frame() -> FrameType | None:
-    """Where the user's code called."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(("penstock.", "asyncio.")):
-        frame = frame.f_back
-    return frame
