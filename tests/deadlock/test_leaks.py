@@ -420,6 +420,35 @@ def test_leaked_threads_are_found(scenario: Callable[[], list[str]]) -> None:
     assert leaks() == []
 
 
+def test_leaked_threads_are_found_while_they_are_traced() -> None:
+    """As debuggers do it, and those who measure coverage."""
+
+    def trace(_frame: object, _event: str, _argument: object) -> Any:
+        return trace
+
+    def traced(function: Callable[[Any], None], argument: object) -> None:
+        sys.settrace(trace)
+        try:
+            function(argument)
+        finally:
+            sys.settrace(None)
+
+    def lock_twice(mutex: Mutex) -> None:
+        mutex.acquire()
+        mutex.acquire()
+
+    def wait(group: WaitGroup) -> None:
+        group.add()
+        group.wait()
+
+    for function, argument in ((receive, Channel()), (lock_twice, Mutex()), (wait, WaitGroup())):
+        go(traced, function, argument)
+    del argument
+    expected = ["Channel.recv", "Mutex.acquire", "WaitGroup.wait"]
+    until(lambda: parked(*expected))
+    until(lambda: operations() == expected)
+
+
 # asyncio tasks: what each scenario leaves parked in the loop
 
 

@@ -24,8 +24,6 @@ LIMIT = 100
 NOTHING = {"happened": 0, "reported": 0, "missed": [], "alarms": []}
 FORMS: dict[str, list[str]] = {"bug": [], "fixed": ["--fixed"]}
 SPEEDS: list[list[str]] = [[], ["--noise"]]
-if sys.version_info < (3, 12):
-    SPEEDS.pop()  # While a trace function is on, the interpreter keeps what it calls where nobody can look.
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="what is stuck is told by Linux"),

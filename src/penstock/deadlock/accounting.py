@@ -12,8 +12,8 @@ import sys
 from collections import deque
 from contextvars import Context
 from functools import partial
-from itertools import chain
-from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType
+from itertools import chain, pairwise
+from types import BuiltinMethodType, FunctionType, GeneratorType, MethodDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import getweakrefcount, getweakrefs
 
@@ -159,6 +159,8 @@ class Account:
                 self._belongs(thing, owners[0] if owners else owner)
         self._set_contexts_aside(contexts)
         self._set_methods_aside(methods)
+        if sys.version_info < (3, 12):
+            self._set_called_aside(suspects)
 
     def _belongs(self, thing: Any, owner: Candidate | None) -> None:
         if owner is not None:
@@ -213,6 +215,25 @@ class Account:
                 alike = [other for other in methods if _name(other) == name and other.__self__ is thing.__self__]
                 if len(alike) <= len(owners):
                     self._belongs(thing, owners[0])
+
+    def _set_called_aside(self, suspects: list[Any]) -> None:
+        """Python 3.11, where a trace function is on, makes a bound method of what it calls, for as long as it does."""
+        called = [thing for thing in suspects if type(thing) is BuiltinMethodType and id(thing) not in self._exempt]
+        for thing in called:
+            alike = [other for other in called if _name(other) == _name(thing) and other.__self__ is thing.__self__]
+            owners = [one for one in self._candidates if one.readable and self._calls(one, thing)]
+            if len(alike) <= len(owners):
+                self._belongs(thing, owners[0])
+
+    def _calls(self, one: Candidate, method: Any) -> bool:
+        """Has the innermost frame called that method of that object?"""
+        stack = one.references.arguments[0] if one.references.arguments else ()
+        for function, owner in pairwise(stack):
+            if owner == id(method.__self__):
+                called = self._objects.get(function)
+                if type(called) is MethodDescriptorType and called.__name__ == method.__name__:
+                    return True
+        return False
 
 
 def _job_of(start: Any) -> Any:
