@@ -184,7 +184,9 @@ def print_blocking(kernels: dict[str, Any], times: int) -> None:
         reported = sum(told["reported"] for told in outcomes.values())
         hit = sum(told["happened"] > 0 for told in outcomes.values())
         alarms = sum(len(told["alarms"]) for told in outcomes.values())
-        print(f"\n{what}: tasks were stuck in {happened} runs of {hit} kernels; reported in {reported}, and {alarms} more")
+        print(
+            f"\n{what}: tasks were stuck in {happened} runs of {hit} kernels; reported in {reported}, and {alarms} more"
+        )
 
 
 def print_others(kernels: dict[str, Any]) -> None:
