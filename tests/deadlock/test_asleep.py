@@ -423,7 +423,7 @@ SURVIVORS = [
         from concurrent.futures import ThreadPoolExecutor
         channel = Channel()
         executors = [ThreadPoolExecutor(1), ThreadPoolExecutor(1)]
-        end = time.monotonic() + 4
+        end = time.monotonic() + 3
 
         def pass_on(number):
             if time.monotonic() < end:

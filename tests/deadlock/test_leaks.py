@@ -46,6 +46,7 @@ from penstock import (
     sleep,
 )
 from penstock.deadlock import leaks
+from penstock.deadlock.asleep import LoopObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -1175,6 +1176,27 @@ def test_leaks_from_several_threads_at_once() -> None:
             group.go(lambda: found.append(operations()))
     assert found == [["Channel.recv"]] * 3
     held.close()
+
+
+def test_leaks_while_somebody_looks_for_a_deadlock() -> None:
+    """What the look has in hand does not count."""
+    go(receive, Channel())
+    until(leaks)
+    stop = threading.Event()
+
+    def look() -> None:
+        observer = LoopObserver()
+        while not stop.is_set():
+            observer.look()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        found = [operations() for _ in range(5)]
+    finally:
+        stop.set()
+        looking.join()
+    assert found == [["Channel.recv"]] * 5
 
 
 def test_leaks_from_a_task_that_would_be_one() -> None:

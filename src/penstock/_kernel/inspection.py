@@ -33,7 +33,7 @@ if not cython.compiled:
     from penstock._kernel.shards import WAITING as WAITING_FOR_SHARDS
     from penstock._kernel.threads import WORKERS
     from penstock._kernel.timers import TIMERS
-    from penstock._kernel.waiters import Node, Queue, Source, Waiter
+    from penstock._kernel.waiters import Node, Queue, Waiter
 
 
 class Parked:
@@ -198,6 +198,5 @@ def roots() -> list[Any]:
 # For the code above the kernel, which tells sources and the kernel's own objects apart.
 KERNEL_TYPES: tuple[type, ...] = (Node, Queue, Waiter)
 COUNTDOWN: type = Countdown
-SOURCE: type = Source
 ALARM: type = Alarm
 CHANNEL: type = ChannelCore

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 DEADLOCK = 2
-PATIENCE = 0.5
+PATIENCE = 1.0
 """So long, in seconds, what runs at the end may take to park, before leaks are listed."""
 
 

@@ -37,6 +37,7 @@ from penstock._kernel.threads import (
     sleeping_threads,
 )
 from penstock._kernel.timers import idle_service, pending_timers
+from penstock.deadlock.turns import TURN
 from penstock.errors import DeadlockError
 
 if TYPE_CHECKING:
@@ -100,28 +101,31 @@ class Observer:
         """What was found, when all were asleep; and whether that is proved by now."""
         if self._looking or sys.is_finalizing():  # A finalizer has parked, of those that are run below.
             return None, False
+        if not TURN.try_take():  # Somebody searches for leaks, who would take what this look has in hand for held.
+            return None, False
         self._looking = True
         try:
-            found = self._found()
-            if found is None or found.waiters == self._raised:
-                self._last = None
-                return None, False
-            asleep = sleeps(daemons.values())
-            if asleep is None:
-                self._last = None
-                return None, False
-            if (found.waiters, asleep) != self._last:
-                self._last = (found.waiters, asleep)
-                self._collected = False
-                return found, False
-            if not self._collected and gc.isenabled():
-                self._collected = True
-                gc.collect()
-                return found, False
-            self._raised = found.waiters
-            return found, True
+            return self._look()
         finally:
             self._looking = False
+            TURN.give()
+
+    def _look(self) -> tuple[Asleep | None, bool]:
+        found = self._found()
+        asleep = None if found is None else sleeps(daemons.values())
+        if found is None or asleep is None or found.waiters == self._raised:
+            self._last = None
+            return None, False
+        if (found.waiters, asleep) != self._last:
+            self._last = (found.waiters, asleep)
+            self._collected = False
+            return found, False
+        if not self._collected and gc.isenabled():
+            self._collected = True
+            gc.collect()
+            return found, False
+        self._raised = found.waiters
+        return found, True
 
     def _found(self) -> Asleep | None:
         frames = frames_of_threads()

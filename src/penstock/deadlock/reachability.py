@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 from penstock._kernel.inspection import Parked, parked_operations, registries, roots, still_parked
-from penstock._kernel.locks import SemaphoreCore
 from penstock._kernel.loops import asynchronous_generators, is_loop_class, weak_registries
 from penstock._kernel.scopes import Scope
 from penstock._kernel.threads import this_thread, thread_registries, thread_with
@@ -29,6 +28,7 @@ from penstock.deadlock.marking import Marking
 from penstock.deadlock.naming import sites
 from penstock.deadlock.stacks import LIBRARY, innermost_frames, outwards
 from penstock.deadlock.tasks import ParkedTask, parked_tasks
+from penstock.deadlock.turns import TURN
 from penstock.group import Task, _run
 from penstock.patterns.done import _CALLS
 
@@ -40,7 +40,6 @@ _ACCOUNTS = 2 if GIL else 3
 _OWN_FILES = (LIBRARY + "deadlock/", LIBRARY + "testing/")
 _OWN_MODULES = ("penstock.deadlock", "penstock.testing")
 _JOBS = (_run.__code__, Callback.__call__.__code__)
-_PATIENCE = 10.0  # Seconds to wait for another thread's search.
 
 
 class Candidate:
@@ -223,37 +222,13 @@ def unreachable(operations: Iterable[Parked]) -> list[Parked]:
     return [one.parked for one in Search(candidates).run() if still_parked(one.parked)]
 
 
-class Turn:
-    """One thread searches at a time: what a search keeps would look like something that is held."""
-
-    def __init__(self) -> None:
-        self._place = SemaphoreCore(1)
-        self._holder = 0
-
-    def take(self) -> bool:
-        """False: this thread has the turn already, and is interrupted by a signal handler; or it takes too long."""
-        me = this_thread()
-        if self._holder == me or not self._place.enter_shielded(_PATIENCE, "leaks"):
-            return False
-        self._holder = me
-        return True
-
-    def give(self) -> None:
-        """It is another's turn."""
-        self._holder = 0
-        self._place.release()
-
-
-_TURN = Turn()
-
-
 def leaks() -> list[ParkedTask]:
     """The parked tasks that nothing can ever wake again, those parked longest first.
 
     No false alarms: a task is listed if it is proved that nobody can get at anything that would wake it. Garbage is
     collected for that, also where the collector is switched off.
     """
-    mine = _TURN.take()
+    mine = TURN.take()
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -263,7 +238,7 @@ def leaks() -> list[ParkedTask]:
         if collecting:
             gc.enable()
         if mine:
-            _TURN.give()
+            TURN.give()
 
 
 def _without_garbage(operations: list[Parked]) -> list[Parked]:
