@@ -48,10 +48,15 @@ if TYPE_CHECKING:
     from penstock.deadlock import ParkedTask
 
 
+@pytest.fixture(autouse=True, scope="module")
+def begun() -> None:
+    """Nothing is parked that tests elsewhere have left."""
+    release_all()
+
+
 @pytest.fixture(autouse=True)
 def ended() -> Iterator[None]:
     """Nothing stays parked after a test."""
-    release_all()
     yield
     release_all()
 
