@@ -29,6 +29,8 @@ cdef class Gate(Source):
     cdef object begin_enter(self, int kind, Py_ssize_t amount, object timeout, str operation, bint shielded)
     cpdef finish_enter(self, TaskWaiter waiter)
 
+cdef object ONE
+
 cdef class SemaphoreCore(Gate):
     cdef Py_ssize_t _size
     cdef Py_ssize_t _free
@@ -39,6 +41,7 @@ cdef class SemaphoreCore(Gate):
     @cython.locals(amount=Py_ssize_t, scope=Scope)
     cdef bint acquire_now(self, object n) except -1
     cdef bint take_free(self, Py_ssize_t amount) noexcept
+    cdef bint give_free(self, Py_ssize_t amount) noexcept
     cpdef bint enter_shielded(self, object timeout, str operation) except -1
     cpdef begin_acquire(self, object n, object timeout)
 

@@ -153,6 +153,9 @@ class Gate(Source):
         return count
 
 
+ONE = 1  # Nearly always what is asked for: known without being looked into.
+
+
 class SemaphoreCore(Gate):
     """A weighted semaphore, without its asyncio colour."""
 
@@ -199,7 +202,7 @@ class SemaphoreCore(Gate):
     @cython.final
     def acquire_now(self, n: int) -> bool:
         """Acquire `n` under the ambient context, if that needs no wait. ValueError if it never can."""
-        amount = self.amount(n)
+        amount = 1 if n is ONE else self.amount(n)
         if amount > self._size:
             self.possible(n)
         scope = ambient_get()
@@ -250,10 +253,23 @@ class SemaphoreCore(Gate):
 
     def release(self, n: int = 1) -> Any:
         """Release `n`. RuntimeError if fewer are held."""
-        self.give(self.amount(n))
+        self.give(1 if n is ONE else self.amount(n))
+
+    @cython.final
+    def give_free(self, amount: int) -> bool:
+        """The usual case of `give`: nobody queues, and so many are held."""
+        given = False
+        lock_take(self._lock)
+        if self._queue.first is None and self._size - self._free >= amount:
+            self._free += amount
+            given = True
+        lock_drop(self._lock)
+        return given
 
     @cython.final
     def give(self, amount: int) -> bool:
+        if self.give_free(amount):
+            return True
         chain = None
         lock_take(self._lock)
         try:
