@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DIR ?= .
 PYTEST_ARGS ?=
+INTERPRETED_ARGS ?= $(PYTEST_ARGS)
 BENCH_ARGS ?=
 
 # The installed package is what runs: neither the source tree nor a kernel chosen outside.
@@ -41,8 +42,8 @@ test-installed: $(VENV)/penstock.stamp $(VENV)/test.stamp
 
 test-interpreted: $(VENV)/penstock.stamp $(VENV)/test.stamp
 	@if $(BIN)/python -c 'import sys, penstock; sys.exit(not penstock.COMPILED)'; then \
-	    echo 'PENSTOCK_INTERPRETED=1 $(BIN)/pytest $(PYTEST_ARGS)'; \
-	    PENSTOCK_INTERPRETED=1 $(BIN)/pytest $(PYTEST_ARGS); \
+	    echo 'PENSTOCK_INTERPRETED=1 $(BIN)/pytest $(INTERPRETED_ARGS)'; \
+	    PENSTOCK_INTERPRETED=1 $(BIN)/pytest $(INTERPRETED_ARGS); \
 	fi
 
 test-all:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,7 @@ from programs import run_program
 
 from penstock import Channel, Mutex, deadlock
 from penstock.deadlock import asleep, naming
+from penstock.deadlock.serving import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +57,22 @@ def test_unwatch_leaves_nothing_behind() -> None:
         if handler is not None:
             assert signal.getsignal(signal.SIGQUIT) == handler
     # The threads end as well: every test is checked for that.
+
+
+def test_stopped_at_once() -> None:
+    """Who serves is told to stop before it runs, now and then, and leaves no socket open."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5)  # The new thread gets no turn before this one waits.
+    try:
+        server = Server()
+        server.start()
+        server.stop()
+    finally:
+        sys.setswitchinterval(interval)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del server
+        gc.collect()
 
 
 def test_parts_can_be_left_out() -> None:

@@ -39,8 +39,8 @@ def test_the_bug_is_found(name: str) -> None:
 def test_the_fixed_form_is_clean(name: str, storm_scale: int) -> None:
     """Nothing is found in the fixed form."""
     kernel = KERNELS[name]
-    explored = explore(partial(kernel.run, True), schedules=100 * storm_scale, lines=kernel.lines)
-    assert explored.schedules == 100 * storm_scale
+    explored = explore(partial(kernel.run, True), schedules=50 * storm_scale, lines=kernel.lines)
+    assert explored.schedules == 50 * storm_scale
 
 
 def test_the_table_is_complete() -> None:

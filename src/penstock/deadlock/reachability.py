@@ -226,7 +226,7 @@ def leaks() -> list[ParkedTask]:
     """The parked tasks that nothing can ever wake again, those parked longest first.
 
     No false alarms: a task is listed if it is proved that nobody can get at anything that would wake it. Garbage is
-    collected for that, also where the collector is switched off.
+    collected for that, also where the collector is switched off. After `gc.freeze()` nothing can be proved.
     """
     mine = TURN.take()
     collecting = gc.isenabled()
@@ -243,8 +243,8 @@ def leaks() -> list[ParkedTask]:
 
 def _without_garbage(operations: list[Parked]) -> list[Parked]:
     """As `unreachable`. Nobody can get at garbage, but its finalizers run some day: so they run now."""
-    if not operations:
-        return []
+    if not operations or gc.get_freeze_count():
+        return []  # What is frozen cannot be seen, nor what it refers to.
     gc.collect()
     found = unreachable(operations)
     if not found:

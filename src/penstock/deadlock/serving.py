@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock._kernel.threads import start_daemon
@@ -58,7 +59,7 @@ class Server:
         self._socket = listener
         self._stopping = socket.socketpair()
         atexit.register(self._remove)
-        start_daemon(self._serve, "penstock-dump")
+        start_daemon(partial(_serve, listener, self._stopping[0]), "penstock-dump")
 
     def stop(self) -> None:
         """Serve no more. Idempotent."""
@@ -87,26 +88,25 @@ class Server:
         except OSError:
             pass  # It is gone already.
 
-    def _serve(self) -> None:
-        if self._socket is None or self._stopping is None:
-            return
-        listener, stopping = self._socket, self._stopping[0]
-        poll = select.poll()
-        poll.register(listener, select.POLLIN)
-        poll.register(stopping, select.POLLIN)
-        with listener, stopping:
-            while True:
-                ready = {file for file, _ in poll.poll()}
-                if stopping.fileno() in ready:
-                    return
-                try:
-                    asking, _ = listener.accept()
-                    with asking:
-                        _answer(asking)
-                except OSError:
-                    pass  # Whoever asked has gone away.
-                except Exception as error:  # noqa: BLE001  the next one is served all the same
-                    sys.excepthook(type(error), error, error.__traceback__)
+
+def _serve(listener: socket.socket, stopping: socket.socket) -> None:
+    """Until the other end of `stopping` is closed, which may have been done before this thread runs."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    poll.register(stopping, select.POLLIN)
+    with listener, stopping:
+        while True:
+            ready = {file for file, _ in poll.poll()}
+            if stopping.fileno() in ready:
+                return
+            try:
+                asking, _ = listener.accept()
+                with asking:
+                    _answer(asking)
+            except OSError:
+                pass  # Whoever asked has gone away.
+            except Exception as error:  # noqa: BLE001  the next one is served all the same
+                sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _answer(asking: socket.socket) -> None:
