@@ -610,6 +610,28 @@ def test_storm(storm_scale: int) -> None:
             assert clock.elapsed == 20
 
 
+def test_a_call_into_a_loop_is_work(storm_scale: int) -> None:
+    """From the instant at which another thread calls it: the clock does not jump before the loop has looked."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with virtual_time() as clock, Group() as group:
+            there, back = Channel[int](), Channel[int]()
+
+            async def echo() -> None:
+                async for value in there:
+                    await back.asend(value, timeout=1)
+
+            group.go(lambda: asyncio.run(echo()))
+            for number in range(1000 * storm_scale):
+                there.send(number, timeout=1)
+                assert back.recv(timeout=1) == number
+            there.close()
+            assert clock.elapsed == 0
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_sockets_of_threads() -> None:
     """A thread that waits for a socket is at work: the clock stands still meanwhile."""
     ours, theirs = socket.socketpair()

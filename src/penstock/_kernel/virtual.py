@@ -18,6 +18,7 @@ from __future__ import annotations
 import _thread
 import heapq
 import sys
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ from penstock._kernel.simulation import (
 from penstock._kernel.threads import daemons, frames_of_threads, raise_at_next_instruction, thread_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from penstock._kernel.virtual_loop import VirtualSelector
 
@@ -336,7 +337,7 @@ class VirtualWorld(World):
     def loop_rests(self, loop: VirtualSelector, deadline: float) -> bool:
         """A member's loop has nothing to do until `deadline`. False: it is to look again."""
         with self._lock:
-            if loop.called or self.over:
+            if loop.called or loop.callers or self.over:
                 return False
             loop.resting = True
             self._resting_loops.add(loop)
@@ -355,11 +356,18 @@ class VirtualWorld(World):
                 loop.due = None
             self._rouse_loop(loop)
 
-    def loop_called(self, loop: VirtualSelector) -> None:
-        """Another thread is about to give the loop work."""
+    @contextmanager
+    def calling(self, loop: VirtualSelector) -> Iterator[None]:
+        """In the block, a thread wakes the loop: it does not rest before it has looked for events once more."""
         with self._lock:
-            loop.called = True
+            loop.callers += 1
             self._rouse_loop(loop)
+        try:
+            yield
+        finally:
+            with self._lock:
+                loop.callers -= 1
+                loop.called = True
 
     def _rouse_loop(self, loop: VirtualSelector) -> bool:
         if not loop.resting:

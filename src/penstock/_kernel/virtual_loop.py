@@ -33,6 +33,8 @@ class VirtualSelector:
         self.ident = thread_number()
         self.called = False
         """Has it been called since it looked for events?"""
+        self.callers = 0
+        """How many threads are about to call it."""
         self.resting = False
         self.has_files = False
         self.due: Due | None = None
@@ -64,8 +66,8 @@ class VirtualSelector:
                 loop.call_soon_threadsafe(self.give_back)
 
     def _announced(self) -> None:
-        self._world.loop_called(self)
-        self.call()
+        with self._world.calling(self):
+            self.call()
 
     def has_work(self) -> bool:
         """Is there something that it would do next? Asked in its thread."""
