@@ -94,7 +94,7 @@ OF_THE_KERNEL = {
     *("begin_join", "begin_take", "begin_wait", "begin_wait_in_thread", "call_at_end", "cancellation"),
     *("closed_at_end", "closed_error", "counts", "derive", "description", "discard", "done_channel", "end", "enlist"),
     *("enter", "enter_async", "enter_in_thread", "enter_now", "enter_shielded", "finish_enter", "finish_join"),
-    *("finish_receive", "finish_send", "finish_take", "finish_wait", "found_closed", "frozen_parts", "gather", "give"),
+    *("finish_receive", "finish_send", "finish_take", "finish_wait", "found_closed", "frozen_parts", "gather", "give", "give_free"),
     *("interrupter", "join_in_thread", "leads_to", "leave_interrupter", "length", "lock_now", "notify_some"),
     *("offered", "on_end", "origin", "over", "parts", "permit", "poll", "poll_sources", "possible", "receivable"),
     *("receive", "receive_locked", "receive_or_wait", "rejected", "remove", "require", "root", "run", "send_locked"),
