@@ -78,13 +78,12 @@ class Due:
 class Place:
     """Where a member is parked."""
 
-    __slots__ = ("ident", "roused", "seat", "waiter")
+    __slots__ = ("ident", "roused", "seat")
 
-    def __init__(self, ident: int, waiter: SimulatedWaiter | None) -> None:
-        self.ident = ident
+    def __init__(self) -> None:
+        self.ident = thread_number()
         self.roused = False
         self.seat = Seat()
-        self.waiter = waiter
 
 
 class VirtualWorld(World):
@@ -124,9 +123,9 @@ class VirtualWorld(World):
 
     def begin(self) -> None:
         """The calling thread is the first member."""
+        start_for_real(self._monitor)  # First, since it may fail.
         install()
         simulated.worlds[self._owner] = self
-        start_for_real(self._monitor)
 
     def end(self) -> None:
         """The calling thread, the one that began, is no member any more; the others go on in real time."""
@@ -182,7 +181,7 @@ class VirtualWorld(World):
             raise
 
     def park(self, waiter: SimulatedWaiter, deadline: float) -> None:
-        place = Place(thread_number(), waiter)
+        place = Place()
         due = None
         try:
             with self._lock:
@@ -285,7 +284,7 @@ class VirtualWorld(World):
 
     def settle(self) -> None:
         """Return once nobody else is at work; the clock has not moved then."""
-        place = Place(thread_number(), None)
+        place = Place()
         try:
             with self._lock:
                 self._settling.append(place)

@@ -12,7 +12,7 @@ from penstock.cli import programs
 from penstock.deadlock import lock_order
 from penstock.deadlock.asleep import SETTINGS
 from penstock.deadlock.quiet import wait_until_parked
-from penstock.deadlock.reporting import paragraph
+from penstock.deadlock.reporting import leaked
 from penstock.deadlock.stacks import BOUNDARIES
 from penstock.deadlock.watching import tell_of_deadlock
 from penstock.errors import DeadlockError
@@ -113,10 +113,6 @@ def _show(error: BaseException) -> None:
 def _list_leaks() -> None:
     """Tell on standard error which tasks the program leaves behind that nothing can wake."""
     wait_until_parked(PATIENCE)
-    leaked = deadlock.leaks()
-    if not leaked:
-        return
-    lines = [f"penstock: {len(leaked)} {'task is' if len(leaked) == 1 else 'tasks are'} leaked"]
-    for record in leaked:
-        lines += ["", *paragraph(record)]
-    print(*lines, sep="\n", file=sys.stderr)
+    tasks = deadlock.leaks()
+    if tasks:
+        print(f"penstock: {leaked(tasks)}", file=sys.stderr)

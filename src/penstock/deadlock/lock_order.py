@@ -41,8 +41,16 @@ _held = _ORDER.held
 _frame = sys._getframe
 
 
-def _is_try(timeout: Any) -> bool:
-    return isinstance(timeout, int | float) and timeout <= 0
+def _lock_of(target: Any, always: bool | None) -> tuple[Any, bool]:
+    """What `target` locks, and whether that excludes all others, as `always` says; for a side, None, its kind does."""
+    return (target._rw, target._kind != _READ) if always is None else (target, always)
+
+
+def _ask(task: Any, lock: Any, kind: str, exclusive: bool, timeout: Any) -> None:
+    """`task` is about to ask for the lock. A try waits for nothing, and takes no part."""
+    mine = _held.get(task)
+    if mine is not None and not (isinstance(timeout, int | float) and timeout <= 0):
+        _want(mine, lock, kind, exclusive=exclusive, for_ever=timeout is None)
 
 
 # What stands for the methods, for as long as this is on. The frame that takes a lock is the wrapper's caller.
@@ -69,14 +77,9 @@ def _acquiring(original: Callable[..., Any], cls: type, name: str) -> Callable[.
     always = None if cls is Side else not name.endswith("_read")
 
     def acquire(target: Any, *args: Any, **options: Any) -> Any:
-        lock = target if always is not None else target._rw
-        exclusive = target._kind != _READ if always is None else always
+        lock, exclusive = _lock_of(target, always)
         task = running_task()
-        mine = _held.get(task)
-        if mine is not None:
-            timeout = args[0] if args else options.get("timeout")
-            if not _is_try(timeout):
-                _want(mine, lock, kind, exclusive=exclusive, for_ever=timeout is None)
+        _ask(task, lock, kind, exclusive, args[0] if args else options.get("timeout"))
         result = original(target, *args, **options)
         _take(task, lock, kind, _frame(1), exclusive=exclusive)
         return result
@@ -89,14 +92,9 @@ def _acquiring_async(original: Callable[..., Any], cls: type, name: str) -> Call
     always = None if cls is Side else not name.endswith("_read")
 
     async def acquire(target: Any, *args: Any, **options: Any) -> Any:
-        lock = target if always is not None else target._rw
-        exclusive = target._kind != _READ if always is None else always
+        lock, exclusive = _lock_of(target, always)
         task = running_task()
-        mine = _held.get(task)
-        if mine is not None:
-            timeout = args[0] if args else options.get("timeout")
-            if not _is_try(timeout):
-                _want(mine, lock, kind, exclusive=exclusive, for_ever=timeout is None)
+        _ask(task, lock, kind, exclusive, args[0] if args else options.get("timeout"))
         result = await original(target, *args, **options)
         _take(task, lock, kind, _frame(1), exclusive=exclusive)
         return result
@@ -111,8 +109,7 @@ def _trying(original: Callable[..., Any], cls: type, name: str) -> Callable[...,
     def try_acquire(target: Any) -> Any:
         taken = original(target)
         if taken:
-            lock = target if always is not None else target._rw
-            exclusive = target._kind != _READ if always is None else always
+            lock, exclusive = _lock_of(target, always)
             _take(running_task(), lock, kind, _frame(1), exclusive=exclusive)
         return taken
 

@@ -128,6 +128,14 @@ def paragraph(task: ParkedTask) -> list[str]:
     return lines
 
 
+def leaked(tasks: Sequence[ParkedTask]) -> str:
+    """The text on tasks that are leaked."""
+    lines = [f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} leaked"]
+    for task in tasks:
+        lines += ["", *paragraph(task)]
+    return "\n".join(lines)
+
+
 def circle(cycle: Cycle) -> list[str]:
     """The lines on one circle."""
     if len(cycle) == 1:

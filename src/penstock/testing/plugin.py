@@ -30,7 +30,7 @@ from penstock._kernel.threads import is_main_thread, this_thread
 from penstock.deadlock import leaks, record_sites, report
 from penstock.deadlock.asleep import SETTINGS
 from penstock.deadlock.quiet import wait_until_parked
-from penstock.deadlock.reporting import paragraph
+from penstock.deadlock.reporting import leaked
 from penstock.deadlock.stacks import BOUNDARIES
 from penstock.testing.exploring import ScheduleFailed, explore, replay
 from penstock.testing.virtual import VirtualClock, virtual_time
@@ -107,13 +107,10 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if _parked() <= before:
         return
     wait_until_parked(PATIENCE)
-    leaked = [task for task in leaks() if _identity(task) not in _told]
-    _told.update(map(_identity, leaked))
-    if leaked and request.node.get_closest_marker("allow_leaks") is None:
-        lines = [f"{len(leaked)} {'task is' if len(leaked) == 1 else 'tasks are'} leaked"]
-        for task in leaked:
-            lines += ["", *paragraph(task)]
-        pytest.fail("\n".join(lines), pytrace=False)
+    tasks = [task for task in leaks() if _identity(task) not in _told]
+    _told.update(map(_identity, tasks))
+    if tasks and request.node.get_closest_marker("allow_leaks") is None:
+        pytest.fail(leaked(tasks), pytrace=False)
 
 
 _told: set[object] = set()

@@ -65,9 +65,9 @@ def virtual_time() -> Iterator[VirtualClock]:
         raise RuntimeError("virtual_time() in two threads at a time; it is one clock for what one of them starts")
     try:
         world = VirtualWorld(_tell_deadlock)
-        world.at_end += [virtualize(_world_of), virtualize_loops(_world_of)]
         world.begin()
         try:
+            world.at_end += [virtualize(_world_of), virtualize_loops(_world_of)]
             yield VirtualClock(world)
         finally:
             world.end()
