@@ -1287,10 +1287,10 @@ def test_reports_beside_other_interpreters() -> None:
 def test_nothing_is_proved_of_a_frozen_heap() -> None:
     """After `gc.freeze()` it is not known what refers to what: no false alarm."""
     channel = Channel[int]()
-    go(receive, channel)
-    until(lambda: parked("Channel.recv"))
     gc.freeze()
     try:
+        go(receive, channel)
+        until(lambda: parked("Channel.recv"))
         assert leaks() == []
     finally:
         gc.unfreeze()

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
-import sys
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from programs import run_program
 
 from penstock import Channel, Mutex, deadlock
-from penstock.deadlock import asleep, naming
-from penstock.deadlock.serving import Server
+from penstock.deadlock import asleep, naming, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -59,20 +55,17 @@ def test_unwatch_leaves_nothing_behind() -> None:
     # The threads end as well: every test is checked for that.
 
 
-def test_stopped_at_once() -> None:
-    """Who serves is told to stop before it runs, now and then, and leaves no socket open."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(5)  # The new thread gets no turn before this one waits.
-    try:
-        server = Server()
-        server.start()
-        server.stop()
-    finally:
-        sys.setswitchinterval(interval)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        del server
-        gc.collect()
+def test_stopped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever serves may be told to stop before he runs, and leaves no socket open."""
+    later: list[Callable[[], object]] = []
+    monkeypatch.setattr(serving, "start_daemon", lambda function, _name: later.append(function))
+    server = serving.Server()
+    server.start()
+    listener = server._socket
+    server.stop()
+    for serve in later:
+        serve()
+    assert listener is None or listener.fileno() == -1
 
 
 def test_parts_can_be_left_out() -> None:
