@@ -6,31 +6,29 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from penstock._kernel.simulation import thread_number
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock._kernel.virtual import VirtualWorld
 
 
-def virtualize(world_of_thread: Callable[[int], VirtualWorld | None]) -> Callable[[], None]:
+def virtualize(world_here: Callable[[], VirtualWorld | None]) -> Callable[[], None]:
     """From now on members have virtual time from these, and start members. Returns what ends that."""
     monotonic, sleep, start = time.monotonic, time.sleep, threading.Thread.start
 
     def virtual_monotonic() -> float:
-        world = world_of_thread(thread_number())
+        world = world_here()
         return monotonic() if world is None else world.monotonic()
 
     def virtual_sleep(seconds: float | SupportsIndex, /) -> None:
-        world = world_of_thread(thread_number())
+        world = world_here()
         if world is None or not float(seconds) > 0:
             sleep(seconds)
         else:
             world.sleep(float(seconds))
 
     def virtual_start(self: threading.Thread) -> None:
-        world = world_of_thread(thread_number())
+        world = world_here()
         if world is None or self.ident is not None:
             start(self)
         else:

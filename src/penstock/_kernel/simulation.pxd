@@ -17,7 +17,7 @@ cdef class Simulated(Runtime):
     cdef Runtime real
     cdef readonly dict worlds
     cdef Py_ssize_t installed
-    cdef object world(self)
+    cpdef object world(self)
 
 @cython.final
 cdef class Seat:
@@ -29,4 +29,3 @@ cdef Simulated SIMULATED
 
 cpdef expire(Timer timer)
 cpdef str operation_of(Waiter waiter)
-cpdef bint time_out(Waiter waiter)

@@ -227,11 +227,6 @@ def watch_select(watcher: Any) -> None:
     SEAM.select_watcher = watcher
 
 
-def thread_number() -> int:
-    """The calling thread's identifier."""
-    return thread_ident()
-
-
 def in_use() -> bool:
     """Is any thread in another world?"""
     return SEAM.runtime is SIMULATED and bool(SIMULATED.worlds)
@@ -260,8 +255,3 @@ def expire(timer: Any) -> None:
 def operation_of(waiter: Waiter) -> str:
     """The name of the operation that a parked waiter is for."""
     return waiter._operation or ""
-
-
-def time_out(waiter: Waiter) -> bool:
-    """Decide a parked operation for the clock. False: it was decided already."""
-    return waiter.expire()

@@ -35,10 +35,9 @@ from penstock._kernel.simulation import (
     real_clock,
     simulated,
     start_for_real,
-    thread_number,
     uninstall,
 )
-from penstock._kernel.threads import daemons, frames_of_threads, raise_at_next_instruction, thread_with
+from penstock._kernel.threads import daemons, frames_of_threads, raise_at_next_instruction, this_thread, thread_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +80,7 @@ class Place:
     __slots__ = ("ident", "roused", "seat")
 
     def __init__(self) -> None:
-        self.ident = thread_number()
+        self.ident = this_thread()
         self.roused = False
         self.seat = Seat()
 
@@ -91,7 +90,7 @@ class VirtualWorld(World):
 
     def __init__(self, fail_owner: Callable[[VirtualWorld], None]) -> None:
         self._lock = _thread.RLock()
-        self._owner = thread_number()
+        self._owner = this_thread()
         self._fail_owner = fail_owner
         self._working: set[Any] = {self._owner}
         self._members = 1
@@ -253,7 +252,7 @@ class VirtualWorld(World):
 
     def enter(self, token: object) -> None:
         """The calling thread is a member."""
-        ident = thread_number()
+        ident = this_thread()
         simulated.worlds[ident] = self
         with self._lock:
             self._working.add(ident)
@@ -262,7 +261,7 @@ class VirtualWorld(World):
 
     def leave(self) -> None:
         """The calling thread is no member any more."""
-        ident = thread_number()
+        ident = this_thread()
         with self._lock:
             self._rests(ident)
         try:
@@ -474,7 +473,7 @@ class VirtualWorld(World):
 
     def _monitor(self) -> None:
         """Sees what members cannot see: that they sleep outside of the library, that files bring nothing, deadlocks."""
-        ident = thread_number()
+        ident = this_thread()
         simulated.worlds[ident] = self  # What is due happens in this world.
         _SERVANTS.add(ident)
         try:
@@ -516,7 +515,7 @@ class VirtualWorld(World):
             start_for_real(self._go_on)
 
     def _go_on(self) -> None:
-        ident = thread_number()
+        ident = this_thread()
         simulated.worlds[ident] = self
         _SERVANTS.add(ident)
         try:

@@ -11,7 +11,8 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.simulation import real_clock, thread_number
+from penstock._kernel.simulation import real_clock
+from penstock._kernel.threads import this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class VirtualSelector:
         self._selector = loop._selector
         self.call = loop._write_to_self
         """Wakes the loop from another thread."""
-        self.ident = thread_number()
+        self.ident = this_thread()
         self.called = False
         """Has it been called since it looked for events?"""
         self.callers = 0
@@ -59,7 +60,7 @@ class VirtualSelector:
     def give_back_from_there(self) -> None:
         """Do that in the thread that runs the loop."""
         loop = self.loop()
-        if loop is None or not loop.is_running() or self.ident == thread_number():
+        if loop is None or not loop.is_running() or self.ident == this_thread():
             self.give_back()
         else:
             with suppress(RuntimeError):  # It has been closed meanwhile.
@@ -107,13 +108,13 @@ class VirtualSelector:
         return getattr(self._selector, name)
 
 
-def virtualize_loops(world_of_thread: Callable[[int], VirtualWorld | None]) -> Callable[[], None]:
+def virtualize_loops(world_here: Callable[[], VirtualWorld | None]) -> Callable[[], None]:
     """From now on loops that run in a member's thread are taken over. Returns what ends that, for new ones."""
     loops: Any = asyncio.BaseEventLoop
     before = loops._run_once
 
     def run_once(self: Any) -> None:
-        world = world_of_thread(thread_number())
+        world = world_here()
         if world is not None and not isinstance(self._selector, VirtualSelector):
             world.take_over(VirtualSelector(world, self))
         before(self)

@@ -6,7 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.simulation import Seat, start_for_real, thread_number
+from penstock._kernel.simulation import Seat, start_for_real
+from penstock._kernel.threads import this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ class Carrier:
 
     def work(self) -> None:
         """What the thread does."""
-        self.ident = thread_number()
+        self.ident = this_thread()
         before = _pin(self._crew.processor)
         try:
             while True:

@@ -102,7 +102,7 @@ class _Stage:
         self._permit_foreign = foreign.refuse()
         simulation.install()
         points.install()
-        self._restore_loops = simulate_loops(lambda: simulation.simulated.worlds.get(simulation.thread_number()))
+        self._restore_loops = simulate_loops(simulation.simulated.world)
         self._collects = gc.isenabled()
         gc.disable()
         gc.freeze()
@@ -202,7 +202,7 @@ def _check(scenario: Any, name: str) -> None:
         raise TypeError(f"{name}() takes a scenario, a function without arguments, not {scenario!r}")
     if running_event_loop() is not None:
         raise RuntimeError(f"{name}() would block the event loop; call it outside, with the async function itself")
-    if simulation.simulated.worlds.get(simulation.thread_number()) is not None:
+    if simulation.simulated.world() is not None:
         raise RuntimeError(f"{name}() inside an explored scenario; explore one scenario at a time")
 
 

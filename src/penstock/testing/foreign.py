@@ -7,7 +7,7 @@ from functools import wraps
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.simulation import simulated, thread_number
+from penstock._kernel.simulation import simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ _state = {"hooked": False}
 
 def _audit(event: str, _args: tuple[Any, ...]) -> None:
     if event in CALLS and simulated.worlds:
-        world: Any = simulated.worlds.get(thread_number())
+        world: Any = simulated.world()
         if world is not None and not world.over and not world.exempt:
             world.refuse(CALLS[event], INSTEAD.get(event, ""))
 

@@ -8,7 +8,7 @@ from inspect import iscoroutine, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from penstock import channel, group
-from penstock._kernel.simulation import simulated, thread_number, watch_select
+from penstock._kernel.simulation import simulated, watch_select
 from penstock.channel import Channel, DoneChannel, RecvChannel, SendChannel
 from penstock.context import Context
 from penstock.deadlock.wrapping import Wrapping
@@ -77,7 +77,7 @@ _INVISIBLE = ("penstock._kernel.", "penstock.deadlock.")
 
 
 def _world() -> ExploredWorld | None:
-    world = simulated.worlds.get(thread_number())
+    world = simulated.world()
     return world if isinstance(world, ExploredWorld) else None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from penstock._kernel.foreign_time import virtualize
 from penstock._kernel.loops import main_task, running_event_loop
-from penstock._kernel.simulation import simulated, thread_number
+from penstock._kernel.simulation import simulated
 from penstock._kernel.virtual import VirtualWorld
 from penstock._kernel.virtual_loop import virtualize_loops
 from penstock.deadlock.asleep import deadlock_error, fail_awaited
@@ -57,7 +57,7 @@ def virtual_time() -> Iterator[VirtualClock]:
     an explored scenario, which has a clock of its own; and where a context, a timeout or a timer is used in an event
     loop that is not asyncio's own, such as uvloop.
     """
-    if simulated.worlds.get(thread_number()) is not None:
+    if simulated.world() is not None:
         raise RuntimeError(
             "virtual_time() inside virtual_time(), or in an explored scenario: the clock is virtual already"
         )
@@ -67,7 +67,7 @@ def virtual_time() -> Iterator[VirtualClock]:
         world = VirtualWorld(_tell_deadlock)
         world.begin()
         try:
-            world.at_end += [virtualize(_world_of), virtualize_loops(_world_of)]
+            world.at_end += [virtualize(_world_here), virtualize_loops(_world_here)]
             yield VirtualClock(world)
         finally:
             world.end()
@@ -75,8 +75,8 @@ def virtual_time() -> Iterator[VirtualClock]:
         _ONE_AT_A_TIME.release()
 
 
-def _world_of(thread: int) -> VirtualWorld | None:
-    world = simulated.worlds.get(thread)
+def _world_here() -> VirtualWorld | None:
+    world = simulated.world()
     return world if isinstance(world, VirtualWorld) else None
 
 
@@ -99,7 +99,7 @@ def settled() -> None:
     In `virtual_time`, where tasks of other threads are meant too, and in explored scenarios. RuntimeError elsewhere:
     nobody knows there what is still to come.
     """
-    world = simulated.worlds.get(thread_number())
+    world = simulated.world()
     if world is None:
         raise RuntimeError("settled() is for tasks in virtual_time(), and for explored scenarios")
     if running_event_loop() is not None:
@@ -109,6 +109,6 @@ def settled() -> None:
 
 async def asettled() -> None:
     """As `settled`, in an asyncio task."""
-    if simulated.worlds.get(thread_number()) is None:
+    if simulated.world() is None:
         raise RuntimeError("asettled() is for tasks in virtual_time(), and for explored scenarios")
     await go(settled).aresult()

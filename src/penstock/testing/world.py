@@ -28,7 +28,6 @@ from penstock._kernel.simulation import (
     expire,
     operation_of,
     simulated,
-    thread_number,
 )
 from penstock.testing.actors import LINE, USER, Actor, Event, LoopActor, ThreadActor, Verdict
 from penstock.testing.naming import Names
@@ -226,7 +225,7 @@ class ExploredWorld(World):
             me.event.waits = True
 
     def wake(self, waiter: SimulatedWaiter) -> None:
-        if not self.over and simulated.worlds.get(thread_number()) is not self:
+        if not self.over and simulated.world() is not self:
             self.refused = self.refused or (
                 "a thread that the scenario did not start takes part in it; explore controls only the tasks that the"
                 " scenario starts, with penstock.go or a Group"
