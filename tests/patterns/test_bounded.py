@@ -159,6 +159,15 @@ def test_quick_items_are_taken_further_ahead() -> None:
             assert watch.taken - delivered <= 1024
 
 
+def test_nothing_more_is_taken_once_nobody_reads() -> None:
+    for _ in range(30):
+        watch = Watch()
+        with pmap(watch, watch.items(), limit=4) as results:
+            for _ in range(3000):
+                next(results)
+        assert watch.taken - 3000 <= 1024
+
+
 def test_results_do_not_wait_for_the_source() -> None:
     """What is ready is delivered, although the source is silent; so results may be what the source waits for."""
     source: Channel[int] = Channel(4)
@@ -418,7 +427,7 @@ def test_results_that_are_cut_short_do_not_look_complete(ordered: bool) -> None:
     with cancel_scope():
         results = pmap(double, range(5), limit=2, ordered=ordered)
         assert sorted(next(results) for _ in range(5)) == [0, 2, 4, 6, 8]
-        until(lambda: results._run.total == 5)  # It has been noticed that there is no sixth.
+        until(results._run.conveyor.all_read)  # It has been noticed that there is no sixth.
     assert list(results) == []  # There was no more.
 
     async def body() -> None:
@@ -431,7 +440,7 @@ def test_results_that_are_cut_short_do_not_look_complete(ordered: bool) -> None:
         async with cancel_scope():
             aresults = apmap(adouble, range(2), limit=2, ordered=ordered)
             assert {await anext(aresults), await anext(aresults)} == {0, 2}
-            while aresults._run.total != 2:  # noqa: ASYNC110  nobody tells
+            while not aresults._run.conveyor.all_read():  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.001)
         assert [value async for value in aresults] == []
 

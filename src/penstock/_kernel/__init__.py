@@ -9,6 +9,8 @@
     threads, loops        how a thread and an asyncio task sleep and are woken; the pool of threads
     channel, selecting    channels and select
     latch, locks          what is waited for once; mutexes, semaphores and conditions
+    gauges, shards        what limits and maps are made of
+    conveyor              items, workers and results of a bounded map
     simulation            other worlds behind the seam: simulated time, schedules under control
     inspection            what is parked, as seen from outside
 

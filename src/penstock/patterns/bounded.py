@@ -1,12 +1,12 @@
 """Bounded parallelism: a function over many items, with no more than so many at work and so many items taken ahead.
 
-Three roles, connected by channels, each a thread or an asyncio task as its part of the work demands:
+Three roles at one conveyor, each a thread or an asyncio task as its part of the work demands:
 
-    feeder    takes items from the source, one for each place that is free in `room`     -> queue
-    workers   call the function                                                           -> done
-    reader    the iterator that was returned: puts results in order, gives the places back
+    feeder    takes an item from the source while there is room for it
+    workers   call the function, each for one item after the other
+    reader    the iterator that was returned; what it has delivered makes room
 
-The places bound what is under way, so neither channel is ever full, and whoever stops reading stops all of it.
+So whoever stops reading stops all of it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,26 @@ from contextlib import suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final, overload
 
+from penstock._kernel.conveyor import (
+    IS_FULL,
+    ITEM_KIND,
+    PACE_DUE,
+    RESULT_KIND,
+    ROOM_KIND,
+    WORKER_WANTED,
+    Conveyor,
+    Delivery,
+    Hand,
+    no_more,
+    nothing_yet,
+)
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import now
 from penstock._kernel.loops import is_own_cancellation
-from penstock.channel import Channel
 from penstock.context import current
-from penstock.errors import Cancelled, ChannelClosed, WouldBlock
+from penstock.errors import Cancelled
 from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
 from penstock.patterns.executors import Chunks, is_executor, workers_of
-from penstock.sync import Semaphore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -46,15 +57,6 @@ PATIENCE = 2.0
 """Seconds: how long work that was cancelled is waited for."""
 
 
-class Failure:
-    """In place of a result: the error that there was instead."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 @final
 class Run:
     """What feeder, workers and reader share."""
@@ -62,7 +64,14 @@ class Run:
     _collects: ClassVar[bool] = True
 
     def __init__(
-        self, function: Callable[[Any], Any], items: Any, limit: int | None, on: Executor | None, ahead: int | None
+        self,
+        function: Callable[[Any], Any],
+        items: Any,
+        limit: int | None,
+        on: Executor | None,
+        ahead: int | None,
+        *,
+        ordered: bool,
     ) -> None:
         if not callable(function):
             raise TypeError(f"what is to be called for each item must be a function, not {function!r}")
@@ -82,56 +91,62 @@ class Run:
         self.since = now()
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
         self.context: Context = current().with_cancel()
-        self.room = Semaphore(self.most)
-        if self.most > self.least:
-            self.room.try_acquire(self.most - self.least)
-        self.queue: Channel[tuple[int, Any]] = Channel(self.most)
-        self.done: Channel[tuple[int, Any]] = Channel(self.most)
+        self.conveyor = Conveyor(ordered, self.ahead, self.reckoned)
         self.at_work = Countdown(1)  # The feeder, and those it starts.
-        self.at_work.closed_at_zero(self.done)
+        self.at_work.closed_at_zero(self.conveyor)
         self.workers = 0
+        self.started = False
+        self.finished = False
+        self._at_rest = False
         self.source_error: BaseException | None = None
-        self.total = -1
-        """How many items there were, once the source has come to its end."""
         self.chunks = None if on is None else Chunks(on, function, self.most // (self.limit + 1))
 
-    def start(self, role: Callable[..., Any]) -> None:
+    def begin(self, feeder: Callable[[Run], Any]) -> None:
+        self.started = True
+        self._start(feeder)
+
+    def _start(self, role: Callable[[Run], Any]) -> None:
         with self.context.attach():
             start_task(role, (self,), self)
 
-    def start_worker_if_needed(self) -> None:
-        """One more for the item that comes next, unless one waits for it or the limit is reached."""
-        if self.workers < self.limit and not self.queue.counts()[4]:
-            self.workers += 1
-            self.at_work.add(1)
-            if self.chunks is not None:
-                self.start(_work_on_executor)
-            else:
-                self.start(_work_async if is_async(self.function) else _work)
+    def attend(self, asks: int) -> bool:
+        """Do what the conveyor asks the feeder for; whether it should wait for room."""
+        if asks & WORKER_WANTED:
+            self._start_worker()
+        if asks & PACE_DUE:
+            self._change_pace()
+        return asks & (IS_FULL | PACE_DUE) != 0
 
-    def change_of_pace(self, number: int) -> int:
-        """As the feeder comes to this item: how many places more, or, negative, fewer there should be from now on."""
+    def _start_worker(self) -> None:
+        self.workers += 1
+        if self.workers == self.limit:
+            self.conveyor.hire_no_more()
+        self.at_work.add(1)
+        if self.chunks is not None:
+            self._start(_work_on_executor)
+        else:
+            self._start(_work_async if is_async(self.function) else _work)
+
+    def _change_pace(self) -> None:
+        """At an item agreed upon before: more room from now on while items are quick, the least while they are not."""
         at = now()
         if self.chunks is None:
-            quick = (at - self.since) * min(self.limit, self.workers) < QUICK * self.ahead
+            quick = (at - self.since) * self.workers < QUICK * self.ahead
         else:
             quick = self.chunks.item_seconds < QUICK
         change = min(self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
         self.ahead += change
         self.since = at
-        self.reckoned = number + self.ahead + max(change, 0)
-        return change
+        self.reckoned += self.ahead + max(change, 0)
+        # The feeder waits for many places, while there are many, so that it wakes seldom.
+        portion = 1 if self.ahead == self.least else self.ahead // 4
+        self.conveyor.set_pace(self.ahead, portion, self.reckoned)
 
-    def portion(self) -> int:
-        """How many places the feeder takes at once: many, while there are many, so that it wakes seldom."""
-        return 1 if self.ahead == self.least else self.ahead // 4
-
-    def failed(self, number: int, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """An item failed: everything else is cancelled. What ends because of that has not failed."""
-        if self._ended_by(error):
-            return
-        self.done.send_nowait((number, Failure(_no_end(error, self.function))))
-        self.context.cancel()
+        if not self._ended_by(error):
+            self.conveyor.fail(_no_end(error, self.function))
+            self.context.cancel()
 
     def source_failed(self, error: BaseException) -> None:
         """The source did. If it ended because nobody reads any more, it has not failed."""
@@ -140,6 +155,41 @@ class Run:
 
     def _ended_by(self, error: BaseException) -> bool:
         return self.context.error is not None and (isinstance(error, Cancelled) or is_own_cancellation(error))
+
+    # For the reader
+
+    def has_failed(self) -> bool:
+        """Has an item, and is that news? Then all work that is under way has to be waited for."""
+        if self._at_rest or self.conveyor.failure() is None:
+            return False
+        self._at_rest = True
+        return True
+
+    def is_last_look(self) -> bool:
+        """If no result is ready now, will none ever be?"""
+        return self._at_rest or self.at_work.count() == 0
+
+    def conclude(self) -> None:
+        """No result will ever be ready. Raises the first error of an item, or the source's; `Cancelled` if that is why
+        there are no more; nothing if that was all."""
+        try:
+            error = self.conveyor.failure() or self.source_error
+            if error is not None:
+                raise error
+            if not self.conveyor.all_read():  # It must not look like the end.
+                current().check()
+                self.context.check()
+        finally:
+            self.finish()
+
+    def finish(self) -> None:
+        """End all work, and let go of everything."""
+        self.finished = True
+        self.context.cancel()  # Before anybody finds room where nobody reads.
+        self.conveyor.shut()
+        if not self.started:
+            self.started = True
+            self.at_work.add(-1)
 
     # As the owner of its tasks
 
@@ -172,80 +222,61 @@ def positive(n: Any, name: str) -> int:
 
 
 def _feed(run: Run) -> None:
-    number = places = 0
-    room = run.room
-    send = run.queue.send_nowait
+    complete = False
+    put = run.conveyor.put
     try:
         source = iter(run.items)
         run.items = None
         run.since = now()
-        while True:
-            if not places:
-                places = run.portion()
-                room.acquire(places)
-            places -= 1
-            try:
-                item = next(source)
-            except StopIteration:
-                run.total = number
-                break
-            if run.workers < run.limit:
-                run.start_worker_if_needed()
-            send((number, item))
+        for item in source:
+            asks = put(item)
             del item
-            number += 1
-            if number == run.reckoned:
-                change = run.change_of_pace(number)
-                if change > 0:
-                    room.release(change)
-                elif change:
-                    room.release(places)
-                    places = 0
-                    room.acquire(-change)
+            if asks and run.attend(asks):
+                run.conveyor.wait(ROOM_KIND)
+        complete = True
     except BaseException as error:  # noqa: BLE001  the reader's business
         run.source_failed(error)
     finally:
-        run.queue.close()
+        run.conveyor.end(complete)
 
 
 async def _feed_async(run: Run) -> None:
-    number = places = 0
-    room = run.room
-    send = run.queue.send_nowait
+    complete = False
+    put = run.conveyor.put
     try:
-        is_async_source = hasattr(run.items, "__aiter__")
-        source = aiter(run.items) if is_async_source else iter(run.items)
+        items = run.items
         run.items = None
         run.since = now()
-        while True:
-            if not places:
-                places = run.portion()
-                await room.aacquire(places)
-            places -= 1
-            try:
-                item = await anext(source) if is_async_source else next(source)
-            except (StopIteration, StopAsyncIteration):
-                run.total = number
-                break
-            if run.workers < run.limit:
-                run.start_worker_if_needed()
-            send((number, item))
-            del item
-            number += 1
-            if number == run.reckoned:
-                change = run.change_of_pace(number)
-                if change > 0:
-                    room.release(change)
-                elif change:
-                    room.release(places)
-                    places = 0
-                    await room.aacquire(-change)
+        if hasattr(items, "__aiter__"):
+            async for item in items:
+                asks = put(item)
+                del item
+                if asks and run.attend(asks):
+                    await _until(run.conveyor, ROOM_KIND)
+        else:
+            for item in items:
+                asks = put(item)
+                del item
+                if asks and run.attend(asks):
+                    await _until(run.conveyor, ROOM_KIND)
+        complete = True
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001  the reader's business
         run.source_failed(error)
     finally:
-        run.queue.close()
+        run.conveyor.end(complete)
+
+
+async def _until(conveyor: Conveyor, kind: int) -> None:
+    """Await until it makes sense to look again for room, an item or a result."""
+    waiter = conveyor.begin_wait(kind)
+    if waiter is not None:
+        try:
+            await waiter.future
+        except BaseException as error:  # noqa: BLE001  raised again, unless there is some
+            waiter.interrupted(error)
+        conveyor.finish_wait(waiter)
 
 
 # Workers
@@ -253,174 +284,115 @@ async def _feed_async(run: Run) -> None:
 
 def _work(run: Run) -> None:
     function = run.function
-    send = run.done.send_nowait
-    for number, item in run.queue:
+    hand = Hand(run.conveyor)
+    give = hand.give
+    for item in hand:
         try:
             result = function(item)
         except BaseException as error:  # noqa: BLE001  the reader's business
-            run.failed(number, error)
+            run.failed(error)
             continue
         if type(result) is CoroutineType:
             result.close()
-            run.failed(
-                number, TypeError(f"{function!r} returned a coroutine; pass the async function itself, to apmap")
-            )
+            run.failed(TypeError(f"{function!r} returned a coroutine; pass the async function itself, to apmap"))
             continue
-        send((number, result))
+        give(result)
         del item, result
 
 
 async def _work_async(run: Run) -> None:
     function = run.function
-    send = run.done.send_nowait
-    async for number, item in run.queue:
+    hand = Hand(run.conveyor)
+    give, take = hand.give, hand.take
+    while True:
+        item = take()
+        if item is no_more:
+            return
+        if item is nothing_yet:
+            await _until(run.conveyor, ITEM_KIND)
+            continue
         try:
             result = await function(item)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  the reader's business
-            run.failed(number, error)
+            run.failed(error)
             continue
-        send((number, result))
+        give(result)
         del item, result
 
 
 def _work_on_executor(run: Run) -> None:
     chunks = run.chunks
     assert chunks is not None  # noqa: S101
-    for number, item in run.queue:
-        numbers, items = [number], [item]
-        while len(items) < chunks.size:
-            try:
-                number, item = run.queue.recv_nowait()  # noqa: PLW2901
-            except Exception:  # noqa: BLE001  empty, or closed
-                break
-            numbers.append(number)
-            items.append(item)
+    hand = Hand(run.conveyor)
+    while True:
+        items = hand.take_many(chunks.size)
+        if not items:
+            return
         results, error = chunks.call(items)
-        for place, result in zip(numbers, results, strict=False):
-            run.done.send_nowait((place, result))
+        hand.give_many(results)
         if error is not None:
-            run.failed(numbers[len(results)], error)
+            run.failed(error)
 
 
 # Readers
 
 
 class _Reader(Generic[R]):
-    __slots__ = ("__weakref__", "_ended", "_failure", "_feeder", "_held", "_next", "_ordered", "_run", "_started")
+    """Of either colour; `_run` is what it reads from."""
 
-    def __init__(self, run: Run, feeder: Callable[[Run], Any], *, ordered: bool) -> None:
-        self._run = run
-        self._feeder = feeder
-        self._ordered = ordered
-        self._held: dict[int, Any] = {}
-        self._next = 0
-        self._failure: Failure | None = None
-        self._started = False
-        self._ended = False
+    __slots__ = ()
 
-    def _begin(self) -> None:
-        self._started = True
-        self._run.start(self._feeder)
-
-    def _finish(self) -> None:
-        """End all work, and let go of everything."""
-        self._ended = True
-        self._held.clear()
-        self._run.context.cancel()
-        if not self._started:
-            self._run.at_work.add(-1)
-            self._started = True
-
-    def _closed(self) -> BaseException | None:
-        """All has been read, or the source failed, or the context ended that the work was begun in."""
-        self._ended = True
-        run = self._run
-        if run.source_error is None and self._next != run.total:  # It must not look like the end.
-            try:
-                run.context.check()
-            except Cancelled as error:
-                return error
-        run.context.cancel()
-        return run.source_error
-
-    def _failed(self, number: int, failure: Failure) -> None:
-        """After all work has ended: what is done is delivered, up to the first item that is not; then the failure."""
-        held = self._held
-        held[number] = failure
-        while True:
-            try:
-                at, value = self._run.done.recv_nowait()
-            except (WouldBlock, ChannelClosed):
-                break
-            held.setdefault(at, value)
-        self._failure = failure
-
-    def _after_failure(self) -> Any:
-        """The next of the results that are there nevertheless."""
-        value = self._held.pop(self._next, self._failure) if self._ordered else self._failure
-        self._next += 1
-        if type(value) is Failure:
-            self._ended = True
-            self._held.clear()
-            raise value.error
-        return value
+    _run: Run
 
     def __del__(self) -> None:
-        if hasattr(self, "_run") and not self._ended:
-            self._finish()
+        if hasattr(self, "_run") and not self._run.finished:
+            self._run.finish()
 
 
 @final
-class Results(_Reader[R]):
+class Results(Delivery, _Reader[R]):
     """The results of `pmap`, an iterator for one thread at a time. `close`, or leave its `with` block, to end early."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "_run")
+
+    def __init__(self, run: Run) -> None:
+        Delivery.__init__(self, run.conveyor)
+        self._run = run
 
     def __iter__(self) -> Iterator[R]:
         return self
 
-    def __next__(self) -> R:  # noqa: C901  the path of every item is one piece
-        if self._ended:
-            raise StopIteration
-        if self._failure is not None:
-            return self._after_failure()  # type: ignore[no-any-return]
-        if not self._started:
-            refuse_in_loop("pmap()", "async for … in apmap()")
-            self._begin()
+    if TYPE_CHECKING:
+
+        def __next__(self) -> R: ...
+
+    def _more(self) -> R:
+        """The next result, where none is ready (see Delivery)."""
         run = self._run
-        held = self._held
-        number = self._next
-        if number in held:
-            value = held.pop(number)
-        else:
+        if not run.started:
+            refuse_in_loop("pmap()", "async for … in apmap()")
+            run.begin(_feed)
+        while not run.finished:
             try:
-                at, value = next(run.done)
-                if self._ordered:
-                    while at != number and type(value) is not Failure:
-                        held[at] = value
-                        at, value = next(run.done)
-                if type(value) is Failure:
+                run.conveyor.wait(RESULT_KIND)
+                if run.has_failed():
                     self._wait()
-                    self._failed(at, value)
-                    return self._after_failure()  # type: ignore[no-any-return]
-            except StopIteration:
-                error = self._closed()
-                if error is None:
-                    raise
-                raise error from None
             except BaseException:
-                if self._failure is None:
-                    self.close()
+                self.close()
                 raise
-        self._next = number + 1
-        run.room.release()
-        return value  # type: ignore[no-any-return]
+            last = run.is_last_look()
+            value = run.conveyor.next_result()
+            if value is not nothing_yet:
+                return value  # type: ignore[no-any-return]
+            if last:
+                run.conclude()
+        raise StopIteration
 
     def close(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""
-        self._finish()
+        self._run.finish()
         self._wait()
 
     def _wait(self) -> None:
@@ -441,50 +413,46 @@ class Results(_Reader[R]):
 class AsyncResults(_Reader[R]):
     """The results of `apmap`, an asynchronous iterator. `await aclose()`, or leave its block, to end early."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "_feeder", "_next_result", "_run")
+
+    def __init__(self, run: Run, feeder: Callable[[Run], Any]) -> None:
+        self._feeder = feeder
+        self._run = run
+        self._next_result = run.conveyor.next_result
 
     def __aiter__(self) -> AsyncIterator[R]:
         return self
 
-    async def __anext__(self) -> R:  # noqa: C901  as Results
-        if self._ended:
-            raise StopAsyncIteration
-        if self._failure is not None:
-            return self._after_failure()  # type: ignore[no-any-return]
-        if not self._started:
-            self._begin()
-        run = self._run
-        held = self._held
-        number = self._next
-        if number in held:
-            value = held.pop(number)
-        else:
-            try:
-                at, value = await run.done.arecv()
-                if self._ordered:
-                    while at != number and type(value) is not Failure:
-                        held[at] = value
-                        at, value = await run.done.arecv()
-                if type(value) is Failure:
-                    await self._wait()
-                    self._failed(at, value)
-                    return self._after_failure()  # type: ignore[no-any-return]
-            except ChannelClosed:
-                error = self._closed()
-                if error is None:
-                    raise StopAsyncIteration from None
-                raise error from None
-            except BaseException:
-                if self._failure is None:
-                    await self.aclose()
-                raise
-        self._next = number + 1
-        run.room.release()
+    async def __anext__(self) -> R:
+        value = self._next_result()
+        if value is nothing_yet:
+            value = await self._more()
         return value  # type: ignore[no-any-return]
+
+    async def _more(self) -> Any:
+        """As of Results."""
+        run = self._run
+        if not run.started:
+            run.begin(self._feeder)
+        while not run.finished:
+            try:
+                await _until(run.conveyor, RESULT_KIND)
+                if run.has_failed():
+                    await self._wait()
+            except BaseException:
+                await self.aclose()
+                raise
+            last = run.is_last_look()
+            value = run.conveyor.next_result()
+            if value is not nothing_yet:
+                return value
+            if last:
+                run.conclude()
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""
-        self._finish()
+        self._run.finish()
         await self._wait()
 
     async def _wait(self) -> None:
@@ -530,7 +498,7 @@ def pmap(
     if is_async(function):
         raise TypeError(f"{function!r} is an async function; use 'async for … in apmap()'")
     _iterable(items)
-    return Results(Run(function, items, limit, on, ahead), _feed, ordered=ordered)
+    return Results(Run(function, items, limit, on, ahead, ordered=ordered))
 
 
 @overload
@@ -571,8 +539,8 @@ def apmap(
     is_async_source = hasattr(items, "__aiter__")
     if not is_async_source:
         _iterable(items)
-    run = Run(function, items, limit, on, ahead)
-    return AsyncResults(run, _feed_async if is_async_source or is_async(function) else _feed, ordered=ordered)
+    run = Run(function, items, limit, on, ahead, ordered=ordered)
+    return AsyncResults(run, _feed_async if is_async_source or is_async(function) else _feed)
 
 
 def _iterable(items: Any) -> None:
