@@ -15,6 +15,10 @@ class UnavailableError(Exception):
     """A peer is not on this machine."""
 
 
+SHORT = 0.01
+"""Seconds: rounds that take less show that something works, and measure nothing."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """The same work done by Penstock and by its peers. The target is about the first peer."""
@@ -26,6 +30,8 @@ class Scenario:
     """The ratio to be reached: with the GIL, free-threaded."""
     unit: str = "ns"
     """Of one operation: "ns", or "bytes"."""
+    operations: int | None = None
+    """How many a round is made of, where that matters; otherwise as many as take a while."""
 
 
 @dataclass
@@ -58,6 +64,14 @@ def calibrated(run: Callable[[int], float], seconds: float) -> int:
         n *= 4
 
 
+def size_of_round(scenario: Scenario, run: Callable[[int], float], seconds: float) -> int:
+    """How many operations of a scenario a contender does in a round of so many seconds, or more."""
+    if scenario.unit == "bytes":
+        return 1000
+    size = calibrated(run, seconds)
+    return size if scenario.operations is None or seconds < SHORT else scenario.operations
+
+
 def measure(scenario: Scenario, rounds: int, seconds: float, free_threaded: bool) -> tuple[list[Outcome], list[str]]:
     """The outcomes against each peer, and which peers are unavailable, and why."""
     contenders = {"penstock": scenario.ours, **scenario.peers}
@@ -65,7 +79,7 @@ def measure(scenario: Scenario, rounds: int, seconds: float, free_threaded: bool
     sizes = {}
     for name, run in contenders.items():
         try:
-            sizes[name] = 1000 if scenario.unit == "bytes" else calibrated(run, seconds)
+            sizes[name] = size_of_round(scenario, run, seconds)
         except (ImportError, UnavailableError) as error:
             missing.append(f"{scenario.name}: {name}: {error}")
     if "penstock" not in sizes:

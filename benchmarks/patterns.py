@@ -8,6 +8,7 @@ import sys
 import threading
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.pool import ThreadPool
 from time import perf_counter
@@ -21,15 +22,32 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 LIMIT = 4
-BLOCK = b"x" * 20_000
+
+
+def as_long_as(seconds: float, work: Callable[[int], object]) -> int:
+    """The amount of `work` that takes about that long on this machine: by the best of a few."""
+    amount = 1000
+    while True:
+        took = []
+        for _ in range(20):
+            start = perf_counter()
+            work(amount)
+            took.append(perf_counter() - start)
+        if min(took) >= seconds / 4:
+            return round(amount * seconds / min(took))
+        amount *= 2
 
 
 def nothing(item: int) -> int:
     return item
 
 
+MEGABYTE = memoryview(bytes(1 << 20))
+BLOCK = MEGABYTE[: as_long_as(20e-6, lambda size: zlib.crc32(MEGABYTE[:size]))]
+
+
 def checksum(_item: int) -> int:
-    """A call of about 20 microseconds that releases the GIL."""
+    """A call of 20 microseconds that releases the GIL."""
     return zlib.crc32(BLOCK)
 
 
@@ -226,12 +244,16 @@ def peak(items: int) -> Callable[[int], float]:
     return run
 
 
-def spin(_item: int) -> int:
-    """About 10 microseconds of pure Python."""
+def spin(rounds: int, _item: int = 0) -> int:
+    """Pure Python."""
     total = 0
-    for number in range(250):
+    for number in range(rounds):
         total += number
     return total
+
+
+SPINNING = partial(spin, as_long_as(10e-6, spin))
+"""A function of 10 microseconds."""
 
 
 class Processes:
@@ -243,7 +265,7 @@ class Processes:
     def __call__(self) -> ProcessPoolExecutor:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
-            list(self._executor.map(spin, range(100)))
+            list(self._executor.map(SPINNING, range(100)))
         return self._executor
 
 
@@ -253,7 +275,7 @@ PROCESSES = Processes()
 def in_processes(n: int) -> float:
     executor = PROCESSES()
     start = perf_counter()
-    for _ in pmap(spin, range(n), on=executor):
+    for _ in pmap(SPINNING, range(n), on=executor):
         pass
     return perf_counter() - start
 
@@ -261,14 +283,20 @@ def in_processes(n: int) -> float:
 def map_in_processes(n: int) -> float:
     executor = PROCESSES()
     start = perf_counter()
-    for _ in executor.map(spin, range(n), chunksize=500):
+    for _ in executor.map(SPINNING, range(n), chunksize=500):
         pass
     return perf_counter() - start
 
 
 SCENARIOS = [
-    Scenario("pmap of a no-op", mapped(nothing), {"ThreadPool.imap": imapped(nothing)}, (0.2, 0.22)),
-    Scenario("pmap of a 20 µs call", mapped(checksum), {"ThreadPool.imap": imapped(checksum)}, (0.78, 0.9)),
+    Scenario("pmap of a no-op", mapped(nothing), {"ThreadPool.imap": imapped(nothing)}, (0.2, 0.22), operations=20_000),
+    Scenario(
+        "pmap of a 20 µs call",
+        mapped(checksum),
+        {"ThreadPool.imap": imapped(checksum)},
+        (0.78, 0.9),
+        operations=20_000,
+    ),
     Scenario("apmap of a no-op", amapped(anothing), {"streamable": streamed(anothing)}, (0.15, 0.15)),
     Scenario("apmap that yields once", amapped(once), {"streamable": streamed(once)}, (0.7, 0.7)),
     Scenario("ShardedMap get", getting(ShardedMap), {"ft_utils": getting(concurrent_dict)}, (1.15, 1.15)),
@@ -282,5 +310,11 @@ SCENARIOS = [
     Scenario(
         "peak of a stream, 1,000,000", peak(1_000_000), {"10,000 items": peak(10_000)}, (1.05, 1.05), unit="bytes"
     ),
-    Scenario("pmap on 2 processes", in_processes, {"Executor.map, by 500": map_in_processes}, (1.1, 1.1)),
+    Scenario(
+        "pmap on 2 processes",
+        in_processes,
+        {"Executor.map, by 500": map_in_processes},
+        (1.1, 1.1),
+        operations=50_000,
+    ),
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -550,6 +551,40 @@ def test_on_an_executor(make: Any) -> None:
         with pytest.raises(ZeroDivisionError):
             list(pmap(reciprocal, [1, 2, 0, 4], on=executor, limit=2))
         assert next(pmap(double, iter(range(10**9)), on=executor)) == 0
+
+
+class AtOnce(Executor):
+    """Runs what is submitted there and then."""
+
+    def submit(self, function: Any, /, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*args, **options))
+        return future
+
+
+def test_an_executor_that_calls_at_once() -> None:
+    def slow(value: int) -> int:
+        time.sleep(0.0001)
+        return value
+
+    assert list(pmap(slow, range(3000), on=AtOnce(), limit=2)) == list(range(3000))
+
+
+def test_leaving_early_cancels_what_an_executor_has_not_begun() -> None:
+    begun = []
+
+    def work(value: int) -> int:
+        begun.append(value)
+        time.sleep(0.001)
+        return value
+
+    with ThreadPoolExecutor(1) as executor:
+        with pmap(work, itertools.count(), on=executor, limit=6) as results:
+            for _ in range(20):
+                next(results)
+        ended = len(begun)
+        time.sleep(0.05)
+        assert len(begun) <= ended + 6  # What is left of the chunk that was running.
 
 
 def reciprocal(value: int) -> float:

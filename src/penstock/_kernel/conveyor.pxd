@@ -69,6 +69,10 @@ cdef class Conveyor(Source):
     cdef object exchange(self, Hand hand)
     @cython.locals(count=Py_ssize_t, items=list, taken=Items, other=Waiter)
     cdef list take_many(self, Hand hand, Py_ssize_t most)
+    @cython.locals(count=Py_ssize_t)
+    cdef Py_ssize_t untaken(self) noexcept
+    @cython.locals(before=Py_ssize_t, count=Py_ssize_t)
+    cdef bint await_many(self, Py_ssize_t most) except -1
     @cython.locals(waiter=Waiter)
     cdef bint give_many(self, Hand hand, list results) except -1
     @cython.locals(over=bint)
@@ -105,6 +109,7 @@ cdef class Hand:
     cpdef give(self, object result)
     @cython.locals(items=list)
     cpdef list take_many(self, Py_ssize_t most)
+    cpdef list take_many_now(self, Py_ssize_t least, Py_ssize_t most)
     cpdef give_many(self, list results)
 
 cdef class Delivery:

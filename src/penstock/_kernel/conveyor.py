@@ -300,7 +300,6 @@ class Conveyor(Source):
     @cython.final
     def take_many(self, hand: Hand, most: int) -> list[Any]:
         """As many items as there are, of consecutive numbers; an empty list in place of NOTHING and OVER."""
-        check_ambient()
         count = 0
         items: list[Any] = [None] * most
         taken = items_of(items)
@@ -317,6 +316,25 @@ class Conveyor(Source):
         wake_all(other)
         del items[count:]
         return items
+
+    @cython.final
+    def untaken(self) -> int:
+        """How many items nobody has taken."""
+        lock_take(self._lock)
+        count = self._fed - self._taken
+        lock_drop(self._lock)
+        return count
+
+    @cython.final
+    def await_many(self, most: int) -> bool:
+        """Give way to the feeder, up to so many items, for as long as it puts some each time."""
+        before = 0
+        count = self.untaken()
+        while before < count < most:
+            SEAM.runtime.give_way()
+            before = count
+            count = self.untaken()
+        return True
 
     @cython.final
     def give_many(self, hand: Hand, results: list[Any]) -> bool:
@@ -510,11 +528,18 @@ class Hand:
 
     def take_many(self, most: int) -> list[Any]:
         """Take up to so many items, at least one; empty: there is no more."""
+        check_ambient()
+        self._conveyor.await_many(most)
         items = self._conveyor.take_many(self, most)
         while not items and not self._conveyor.over():
             self._conveyor.wait(ITEM)
+            self._conveyor.await_many(most)
             items = self._conveyor.take_many(self, most)
         return items
+
+    def take_many_now(self, least: int, most: int) -> list[Any]:
+        """The same if there are at least so many; else empty. Does not look at the ambient context."""
+        return self._conveyor.take_many(self, most) if self._conveyor.untaken() >= least else []
 
     def give_many(self, results: list[Any]) -> None:
         """The results of the first of those items, or of all."""

@@ -35,7 +35,7 @@ from penstock._kernel.loops import is_own_cancellation
 from penstock.context import current
 from penstock.errors import Cancelled
 from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
-from penstock.patterns.executors import Chunks, is_executor, workers_of
+from penstock.patterns.executors import Caller, Chunks, is_executor, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -50,7 +50,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD_OF_QUICK_ITEMS = 1024
-"""How many items are taken ahead at most while they take microseconds."""
+"""How many items are taken ahead at most while they take microseconds; on an executor, for each call at once."""
 QUICK = 100e-6
 """Seconds: items that take less are quick."""
 PATIENCE = 2.0
@@ -86,7 +86,9 @@ class Run:
             limit = min(32, (os.cpu_count() or 1) + 4) if on is None else workers_of(on) + 1
         self.limit = positive(limit, "limit")
         self.least = 2 * self.limit if ahead is None else positive(ahead, "ahead")
-        self.most = max(self.least, AHEAD_OF_QUICK_ITEMS) if ahead is None else self.least
+        self.most = self.least
+        if ahead is None:
+            self.most = max(self.least, AHEAD_OF_QUICK_ITEMS * (1 if on is None else self.limit))
         self.ahead = self.least
         self.since = now()
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
@@ -326,12 +328,12 @@ def _work_on_executor(run: Run) -> None:
     chunks = run.chunks
     assert chunks is not None  # noqa: S101
     hand = Hand(run.conveyor)
+    caller = Caller(chunks, hand)
     while True:
         items = hand.take_many(chunks.size)
         if not items:
             return
-        results, error = chunks.call(items)
-        hand.give_many(results)
+        error = caller.run(items)
         if error is not None:
             run.failed(error)
 
@@ -483,10 +485,11 @@ def pmap(
     """Call `function` for every item, with at most `limit` calls at once; an iterator of the results.
 
     Nothing is taken from `items` before the first result is asked for, and at most `ahead` items are taken and not yet
-    delivered: by default twice the limit, and up to 1,024 while items take microseconds. Results come in the order of
-    the items, or with `ordered=False` as they are ready. The calls run in threads, or on the executor `on`, several
-    items at a time where they are quick; `items` is iterated in one thread of its own. The default limit is five more
-    than there are processors, 32 at most; on an executor, one more than its workers.
+    delivered: by default twice the limit, and up to 1,024 while items take microseconds; on an executor, which is given
+    chunks that take milliseconds, up to 1,024 for each call at once. Results come in the order of the items, or with
+    `ordered=False` as they are ready. The calls run in threads, or on the executor `on`, several items at a time where
+    they are quick; `items` is iterated in one thread of its own. The default limit is four more than there are
+    processors, 32 at most; on an executor, one more than its workers.
 
     The first failure cancels what is under way, which is waited for, for two seconds at most. Then it is raised bare,
     in its place: after what is there of the results before it. An error of `items` is raised after the results of all

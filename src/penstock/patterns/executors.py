@@ -12,7 +12,9 @@ from penstock.channel import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
+
+    from penstock._kernel.conveyor import Hand
 
 CHUNK_SECONDS = 5e-3
 """How long a chunk should take: much longer than a call of another process, about 200 microseconds."""
@@ -79,39 +81,108 @@ class Chunks:
     """Calls of one function on one executor, with the chunk size that fits the cost of an item."""
 
     def __init__(self, executor: Executor, function: Callable[[Any], Any], most: int) -> None:
-        self._executor = executor
-        self._function = function
+        self.executor = executor
+        self.function = function
         self._most = max(1, most)
         self.size = 1
         self.item_seconds = float("inf")
 
-    def call(self, items: list[Any]) -> tuple[list[Any], BaseException | None]:
-        """Here: the results up to the first error, and that error. Cancelled if the ambient context ends."""
+    def took(self, seconds: float, items: int) -> None:
+        """A chunk of so many items took so long where it ran."""
+        self.item_seconds = seconds / items
+        fitting = int(CHUNK_SECONDS / max(self.item_seconds, 1e-9))
+        self.size = max(1, min(fitting, 4 * self.size, self._most))
+
+
+class Caller:
+    """One worker's calls, one chunk after the other.
+
+    While there are items and all goes well, whoever ends a call begins the next: the worker's thread need not wake in
+    between. It sleeps until there are no items, or a call failed.
+    """
+
+    def __init__(self, chunks: Chunks, hand: Hand) -> None:
+        self._chunks = chunks
+        self._hand = hand
+        self._stopped = False
+        self._items: list[Any] = []
+        self._future: Future[Any] | None = None
+        self._failure: BaseException | None = None
+        self._idle: Channel[None] = Channel(1)
+
+    def run(self, items: list[Any]) -> BaseException | None:
+        """Call the function for these items, and for all that can be taken after them without waiting; returns the
+        first error. Cancelled if the ambient context ends."""
+        self._failure = None
+        future = self._submit(items)
+        if future is not None:
+            self._continue_after(future)
         try:
-            future = self._executor.submit(call_chunk, self._function, items)
-        except Exception as error:  # noqa: BLE001  of the executor: broken, or shut down
-            return [], self._failure(items, error)
-        ended: Channel[None] = Channel(1)
-        future.add_done_callback(lambda _future: ended.close())
-        try:
-            ended.recv_ok()
+            self._idle.recv()
         except BaseException:
-            future.cancel()
+            self._stopped = True
+            future = self._future
+            if future is not None:
+                future.cancel()
             raise
+        return self._failure
+
+    def _continue_after(self, future: Future[Any]) -> None:
+        """Have `_ended` called as it ends, in any thread; at once if it has."""
+        while future.done():  # Some executors run what is submitted there and then: not deeper and deeper.
+            following = self._ended(future)
+            if following is None:
+                return
+            future = following
+        future.add_done_callback(self._called_back)
+
+    def _called_back(self, future: Future[Any]) -> None:
+        following = self._ended(future)
+        if following is not None:
+            self._continue_after(following)
+
+    def _ended(self, future: Future[Any]) -> Future[Any] | None:
+        """Deliver the results of a call, and begin the next; None, and the worker woken, if there is none."""
+        items = self._items
         try:
             results, failure, seconds = future.result()
         except BaseException as error:  # noqa: BLE001  of the executor: the function's own came as a value
-            return [], self._failure(items, error)
-        if results and failure is None:
-            self.item_seconds = seconds / len(items)
-            fitting = int(CHUNK_SECONDS / max(self.item_seconds, 1e-9))
-            self.size = max(1, min(fitting, 4 * self.size, self._most))
-        return results, None if failure is None else failure.error
+            self._fail(self._unable(items, error))
+            return None
+        self._hand.give_many(results)
+        if failure is not None:
+            self._fail(failure.error)
+            return None
+        self._chunks.took(seconds, len(items))
+        size = self._chunks.size
+        items = [] if self._stopped else self._hand.take_many_now((size + 1) // 2, size)
+        if not items:
+            self._idle.send_nowait(None)
+            return None
+        return self._submit(items)
 
-    def _failure(self, items: list[Any], error: BaseException) -> RuntimeError:
+    def _submit(self, items: list[Any]) -> Future[Any] | None:
+        self._items = items
+        try:
+            future = self._chunks.executor.submit(call_chunk, self._chunks.function, items)
+        except Exception as error:  # noqa: BLE001  of the executor: broken, or shut down
+            self._fail(self._unable(items, error))
+            return None
+        self._future = future
+        if self._stopped:
+            future.cancel()
+        return future
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        self._idle.send_nowait(None)
+
+    def _unable(self, items: list[Any], error: BaseException) -> RuntimeError:
         shown = ", ".join(map(_shown, items[:SHOWN])) + (", …" if len(items) > SHOWN else "")
         what = f"the item {shown}" if len(items) == 1 else f"{len(items)} items ({shown})"
-        failure = RuntimeError(f"{type(self._executor).__name__} failed on {what}: {type(error).__name__}: {error}")
+        failure = RuntimeError(
+            f"{type(self._chunks.executor).__name__} failed on {what}: {type(error).__name__}: {error}"
+        )
         failure.__cause__ = error
         return failure
 
