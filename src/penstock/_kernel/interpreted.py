@@ -107,6 +107,16 @@ def ambient_get() -> Any:
     return _ambient_variable.get(None)
 
 
+def ambient_set(scope: Any) -> Any:
+    """Make `scope` ambient; what it gives undoes that."""
+    return _ambient_variable.set(scope)
+
+
+def ambient_reset(token: Any) -> None:
+    """Undo an `ambient_set`."""
+    _ambient_variable.reset(token)
+
+
 def shared(value: Any) -> Any:
     """A reference that another thread may drop: here all are."""
     return value

@@ -23,6 +23,7 @@ cdef class Binding:
 cdef Binding BINDING
 
 cdef object running_loop()
+cdef object asyncio_task()
 cdef void refuse_in_loop(str operation, str instead) except *
 
 @cython.final
@@ -64,7 +65,6 @@ cdef TaskWaiter new_task_waiter()
 cdef class Interrupter(Interruption):
     cdef Scope scope
     cdef object _task
-    cdef object _loop
     cdef Py_ssize_t _cancelling
     cdef bint _delivered
     cdef bint _shown

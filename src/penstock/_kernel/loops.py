@@ -86,6 +86,18 @@ def running_loop() -> Any:
     return get_running_loop()
 
 
+def asyncio_task() -> Any:
+    """The asyncio task that the calling thread runs, or None."""
+    if not atomic_load(BINDING.bound):
+        if "asyncio" not in modules:
+            return None
+        _bind()
+    try:
+        return current_task()
+    except RuntimeError:  # It runs no loop.
+        return None
+
+
 def refuse_in_loop(operation: str, instead: str) -> None:
     """RuntimeError if the calling thread runs an event loop, which parking would block."""
     if running_loop() is not None:
@@ -270,10 +282,10 @@ class Interrupter(Interruption):
     Everything but `interrupt` happens in the thread that runs the loop.
     """
 
-    __slots__ = ("_cancelling", "_delivered", "_left", "_loop", "_shown", "_task", "scope")
+    __slots__ = ("_cancelling", "_delivered", "_left", "_shown", "_task", "scope")
 
     def interrupt(self) -> None:
-        loop = self._loop
+        loop = self._task.get_loop()
         if running_loop() is loop:
             self._woken()
         elif not loop.is_closed():
@@ -281,7 +293,7 @@ class Interrupter(Interruption):
 
     def _woken(self) -> None:
         # Behind the steps of tasks already woken: if one of them is this task, it has seen the ending by then.
-        self._loop.call_soon(self._deliver)
+        self._task.get_loop().call_soon(self._deliver)
 
     def _stranded(self) -> None:
         """The loop is closed: there is no await to interrupt."""
@@ -303,7 +315,7 @@ class Interrupter(Interruption):
         self._task.cancel("the ambient context has ended")
 
     def shown(self) -> None:
-        if running_loop() is self._loop and current_task() is self._task:
+        if asyncio_task() is self._task:
             self._shown = True
 
     def leave(self, error: BaseException | None) -> bool:
@@ -331,12 +343,10 @@ class Interrupter(Interruption):
 
 def interrupter_for(scope: Any) -> Interrupter:
     """For the running asyncio task, which enters `scope`."""
-    loop = running_loop()
-    task = None if loop is None else current_task()
+    task = asyncio_task()
     if task is None:
         raise RuntimeError("no running asyncio task: outside one, use 'with' instead of 'async with'")
     interrupter = Interrupter.__new__(Interrupter)
-    interrupter._loop = loop
     interrupter._task = task
     interrupter._cancelling = task.cancelling()
     interrupter.scope = scope
@@ -425,11 +435,8 @@ def _task_done(ended: Any, task: Any) -> None:
 
 def running_task() -> Any:
     """What tells the calling task from all others: the asyncio task, or the thread's identifier."""
-    if running_loop() is not None:
-        task = current_task()
-        if task is not None:
-            return task
-    return thread_ident()
+    task = asyncio_task()
+    return thread_ident() if task is None else task
 
 
 # Loops as others see them that look for what sleeps

@@ -113,6 +113,8 @@ static inline PyObject *ambient_get(void) {
     if (PyContextVar_Get(pk_ambient_variable, Py_None, &value) < 0) return NULL;
     return value;
 }
+#define ambient_set(scope) PyContextVar_Set(pk_ambient_variable, (scope))
+#define ambient_reset(token) PyContextVar_Reset(pk_ambient_variable, (token))
 
 /* Free-threaded, an object counts the references of the thread that made it apart from all others. A reference that one
    thread has counted for itself and another drops makes that one queue the object for its maker, to put the count

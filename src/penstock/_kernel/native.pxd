@@ -24,6 +24,8 @@ cdef extern from "native.h" nogil:
 cdef extern from "native.h":
     void ambient_bind(object) noexcept
     object ambient_get()
+    object ambient_set(object)
+    int ambient_reset(object) except -1
     object shared "pk_shared"(object)
     void disown "pk_disown"(object) noexcept
     ctypedef void *Items "pk_items"

@@ -162,18 +162,11 @@ static int pk_spin(pk_parker *parker) {
 
 /* Park the calling thread until it is woken (1), the clock passes `deadline` (0), or a signal handler raised (-1). */
 static int parker_park_at(pk_parker *parker, double deadline, int main_thread) {
-    int woken = 0;
-    double now = deadline < Py_HUGE_VAL ? monotonic() : 0.0;
+    int woken = 0, first = 1;
     if (pk_load(parker->word) == PK_WOKEN) goto out;
     if (parker->semaphore == NULL && (parker->semaphore = pk_semaphore_new()) == NULL) {
         PyErr_NoMemory();
         return -1;
-    }
-    if (now < deadline) {
-        Py_BEGIN_ALLOW_THREADS
-        pk_add(pk_parkings, 1);
-        woken = pk_spin(parker);
-        Py_END_ALLOW_THREADS
     }
     while (!woken) {
         if (main_thread && PyErr_CheckSignals() < 0) return -1;
@@ -182,9 +175,11 @@ static int parker_park_at(pk_parker *parker, double deadline, int main_thread) {
         if (main_thread && seconds > PK_SIGNAL_SLICE) seconds = PK_SIGNAL_SLICE;
         PY_TIMEOUT_T micros = -1;
         if (seconds < 1e9) micros = (PY_TIMEOUT_T)(seconds * 1e6) + 1;
-        Py_BEGIN_ALLOW_THREADS
-        if (pk_swap_if(parker->word, PK_IDLE, PK_ASLEEP)) {
-            pk_add(pk_parkings, 1);
+        Py_BEGIN_ALLOW_THREADS /* Once for both: to take the GIL again in between would be to wait for it. */
+        pk_add(pk_parkings, 1);
+        if (first) woken = pk_spin(parker);
+        first = 0;
+        if (!woken && pk_swap_if(parker->word, PK_IDLE, PK_ASLEEP)) {
             pk_add(pk_sleepers, 1);
             woken = PyThread_acquire_lock_timed(parker->semaphore, micros, 1) == PY_LOCK_ACQUIRED;
             pk_add(pk_sleepers, -1);
@@ -207,6 +202,14 @@ static void parker_wake_at(pk_parker *parker) {
     parker->parkings_at_wake = pk_load(pk_parkings);
     if (pk_exchange(parker->word, PK_WOKEN) == PK_ASLEEP) {
         pk_poke(pk_sleeper_answers_by, (int64_t)((monotonic() + PK_ANSWER_SECONDS) * 1e6));
+#if !PK_LOCKS
+        if (pk_peek(pk_processors) == 1) { /* Who is woken may run at once, and would only find the GIL taken. */
+            Py_BEGIN_ALLOW_THREADS
+            PyThread_release_lock(parker->semaphore);
+            Py_END_ALLOW_THREADS
+            return;
+        }
+#endif
         PyThread_release_lock(parker->semaphore);
     }
 }

@@ -1,6 +1,7 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Atomic, Lock, atomic_cas, atomic_load, ambient_bind, ambient_get, lock_drop, lock_take, new_instance,
+    Atomic, Lock, atomic_cas, atomic_load, ambient_bind, ambient_get, ambient_reset, ambient_set, lock_drop,
+    lock_take, new_instance,
 )
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
 from penstock._kernel.timers cimport Timer, number

@@ -32,6 +32,8 @@ if not cython.compiled:
         Lock,
         ambient_bind,
         ambient_get,
+        ambient_reset,
+        ambient_set,
         atomic_cas,
         atomic_load,
         lock_drop,
@@ -534,14 +536,14 @@ class Scope(Source):
         if not atomic_cas(self._entries, 0, 1):
             raise RuntimeError("this context has been entered before; derive a new one, or use attach()")
         self._outer = ambient()
-        self._token = AMBIENT.set(self)
+        self._token = ambient_set(self)
 
     @cython.final
     def _leave(self) -> None:
         token = self._token
         self._token = None
         try:
-            AMBIENT.reset(token)
+            ambient_reset(token)
         finally:
             self._outer = None
             self.end(self, False, None)
