@@ -17,6 +17,7 @@ import pytest
 
 import penstock
 from penstock import Cancelled, Channel, DeadlineExceeded, afor_each, apmap, cancel_scope, fail_after, for_each, pmap
+from penstock.patterns import bounded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -642,6 +643,149 @@ def test_on_interpreters() -> None:
 
     with InterpreterPoolExecutor(2) as executor:
         assert list(pmap(abs, range(-200, 0), on=executor)) == list(range(200, 0, -1))
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_a_thread_that_cannot_be_started(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feeder's, or a worker's: an error for the reader, and nobody waits for those that never began."""
+    started = 0
+
+    def start_task(*args: Any) -> Any:
+        nonlocal started
+        started += 1
+        if started == which:
+            raise RuntimeError("can't start new thread")
+        return start(*args)
+
+    start = bounded.start_task
+    monkeypatch.setattr(bounded, "start_task", start_task)
+    results = pmap(double, iter(range(10**9)), limit=4)
+    before = time.monotonic()
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        list(results)
+    assert results._run.at_work.count() == 0
+    assert time.monotonic() - before < 1.5
+    assert list(results) == []
+
+
+class Unspeakable(Exception):  # noqa: N818  named for what it is
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+    __repr__ = __str__
+
+
+def test_errors_that_cannot_be_shown() -> None:
+    """What is said of an error is not worth losing it."""
+
+    class Function:
+        def __call__(self, value: int) -> int:
+            if value == 3:
+                raise StopIteration(Unspeakable())
+            return value
+
+        __repr__ = Unspeakable.__repr__
+
+    results = pmap(Function(), range(10), limit=2)
+    with pytest.raises(RuntimeError, match=r"Function object .* raised <StopIteration object"):
+        list(results)
+
+    class Broken(ThreadPoolExecutor):
+        def submit(self, *_args: Any, **_options: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            threading.Timer(0.01, future.set_exception, [Unspeakable()]).start()
+            return future
+
+    with Broken(1) as executor, pytest.raises(RuntimeError, match="Broken failed on the item 0: Unspeakable: <"):
+        list(pmap(double, range(10), on=executor, limit=1))
+
+
+def is_worker(task: asyncio.Task[Any]) -> bool:
+    coroutine: Any = task.get_coro()
+    return coroutine.cr_frame is not None and coroutine.cr_frame.f_locals.get("function") is bounded._work_async
+
+
+def test_a_worker_that_somebody_cancels_is_missed() -> None:
+    async def body() -> None:
+        async def items() -> AsyncIterator[float]:
+            yield 0.0
+            await asyncio.sleep(0.05)
+            yield 0.0
+
+        results = apmap(asyncio.sleep, items(), limit=1)
+        await anext(results)
+        await asyncio.sleep(0.01)  # The worker waits for an item.
+        (worker,) = filter(is_worker, asyncio.all_tasks())
+        worker.cancel()
+        async with asyncio.timeout(20):
+            with pytest.raises(asyncio.CancelledError):
+                await anext(results)
+
+    asyncio.run(body())
+
+
+def test_the_coroutine_of_a_result_can_be_closed() -> None:
+    async def body() -> None:
+        results = apmap(asyncio.sleep, [20], limit=1)
+        coroutine = results.__anext__()
+        coroutine.send(None)
+        coroutine.close()  # type: ignore[attr-defined]
+        await results.aclose()
+
+    asyncio.run(body())
+
+
+def test_results_outlive_the_task_that_began_them() -> None:
+    def head() -> Any:
+        results = pmap(slowly, range(6), limit=2)
+        return next(results), results
+
+    first, results = penstock.go(head).result()
+    assert [first, *results] == [0, 2, 4, 6, 8, 10]
+
+
+def slowly(value: int) -> int:
+    penstock.sleep(0.02)
+    return 2 * value
+
+
+def test_threads_of_an_executor_stay_in_no_context_of_a_run() -> None:
+    with ThreadPoolExecutor(2) as executor:
+        for _ in range(3):
+            with cancel_scope():
+                assert list(pmap(slowly, range(6), on=executor, limit=3)) == [0, 2, 4, 6, 8, 10]
+        assert executor.submit(slowly, 1).result() == 2
+
+
+def test_two_threads_may_begin_to_read_at_once() -> None:
+    for _ in range(50):
+        results = pmap(double, range(200), limit=2)
+        got: list[int] = []
+        barrier = threading.Barrier(2)
+
+        def read(results: Any = results, got: list[int] = got, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait(20)
+            for value in results:
+                got.append(value)  # noqa: PERF402  what there is if it fails
+
+        with penstock.Group() as group:
+            group.go(read)
+            group.go(read)
+        assert sorted(got) == [2 * number for number in range(200)]
+
+
+def test_closing_in_another_thread_does_not_look_like_the_end() -> None:
+    results = pmap(penstock.sleep, [20, 20], limit=2)
+    reader = penstock.go(list, results)
+    until(lambda: results._run.workers == 2)
+    results.close()
+    with pytest.raises(Cancelled):
+        reader.result(20)
+
+
+def test_bounds_beyond_all_items() -> None:
+    assert list(pmap(double, range(3), limit=10**30, ahead=10**30)) == [0, 2, 4]
+    assert list(pmap(double, range(3), limit=10**30)) == [0, 2, 4]
 
 
 def test_misuse() -> None:

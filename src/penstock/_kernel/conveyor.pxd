@@ -81,7 +81,7 @@ cdef class Conveyor(Source):
     cpdef fail(self, object error)
     @cython.locals(waiter=Waiter)
     cpdef close(self)
-    @cython.locals(scope=Scope, waiter=Waiter)
+    @cython.locals(scope=Scope, waiter=Waiter, other=Waiter)
     cpdef object next_result(self)
     cpdef failure(self)
     @cython.locals(all_read=bint)

@@ -186,7 +186,7 @@ class Conveyor(Source):
         waiter = None
         asks = 0
         lock_take(self._lock)
-        if self._fed - self._read == self._size:
+        while self._fed - self._read == self._size and not self._shut:
             lock_drop(self._lock)
             self._grow()
             lock_take(self._lock)
@@ -212,7 +212,7 @@ class Conveyor(Source):
 
     @cython.final
     def _grow(self) -> bool:
-        """Double the ring, if it is full: only the feeder fills it."""
+        """Double the ring."""
         ring: list[Any] = [None] * (2 * self._size)
         given = bytearray(2 * self._size)
         items = items_of(ring)
@@ -390,6 +390,7 @@ class Conveyor(Source):
         if scope is not None and scope.over():
             return NOTHING
         waiter = None
+        other = None
         value = NOTHING
         lock_take(self._lock)
         try:
@@ -398,10 +399,14 @@ class Conveyor(Source):
                 self._read += 1
                 if self._feeders.first is not None:
                     waiter = self._next_of(ROOM)
+                if self._readers.first is not None:
+                    other = self._next_of(RESULT)
         finally:
             lock_drop(self._lock)
         if waiter is not None:
             wake_all(waiter)
+        if other is not None:
+            wake_all(other)
         return moved(value)
 
     def failure(self) -> BaseException | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from contextvars import copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final, overload
 
@@ -35,9 +36,10 @@ from penstock._kernel.loops import is_own_cancellation
 from penstock.context import current
 from penstock.errors import Cancelled
 from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
-from penstock.patterns.executors import Caller, Chunks, is_executor, workers_of
+from penstock.patterns.executors import PATIENCE, Caller, Chunks, is_executor, shown, workers_of
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
     from concurrent.futures import Executor
     from types import TracebackType
@@ -53,8 +55,8 @@ AHEAD_OF_QUICK_ITEMS = 1024
 """How many items are taken ahead at most while they take microseconds; on an executor, for each call at once."""
 QUICK = 100e-6
 """Seconds: items that take less are quick."""
-PATIENCE = 2.0
-"""Seconds: how long work that was cancelled is waited for."""
+NO_BOUND = 1 << 40
+"""More items than anybody has."""
 
 
 @final
@@ -85,10 +87,10 @@ class Run:
         if limit is None:
             limit = min(32, (os.cpu_count() or 1) + 4) if on is None else workers_of(on) + 1
         self.limit = positive(limit, "limit")
-        self.least = 2 * self.limit if ahead is None else positive(ahead, "ahead")
+        self.least = min(2 * self.limit if ahead is None else positive(ahead, "ahead"), NO_BOUND)
         self.most = self.least
         if ahead is None:
-            self.most = max(self.least, AHEAD_OF_QUICK_ITEMS * (1 if on is None else self.limit))
+            self.most = max(self.least, AHEAD_OF_QUICK_ITEMS * (1 if on is None else min(self.limit, NO_BOUND)))
         self.ahead = self.least
         self.since = now()
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
@@ -99,15 +101,40 @@ class Run:
         self.workers = 0
         self.started = False
         self.finished = False
+        self._unclaimed = [True]
+        self._variables: contextvars.Context | None = None
         self._at_rest = False
         self.source_error: BaseException | None = None
         self.chunks = None if on is None else Chunks(on, function, self.most // (self.limit + 1))
 
+    def _claims(self) -> bool:
+        """May the caller begin, or say that nothing will? One may, once."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
     def begin(self, feeder: Callable[[Run], Any]) -> None:
-        self.started = True
-        self._start(feeder)
+        """Start the feeder, which starts the workers. What all of them inherit is the reader's."""
+        if self._claims():
+            self.started = True
+            self._variables = copy_context()
+            try:
+                self._start(feeder)
+            except BaseException:
+                self.finish()
+                raise
 
     def _start(self, role: Callable[[Run], Any]) -> None:
+        """For one whom `at_work` counts already."""
+        assert self._variables is not None  # noqa: S101
+        try:
+            self._variables.copy().run(self._start_attached, role)
+        except BaseException:
+            self.at_work.add(-1)
+            raise
+
+    def _start_attached(self, role: Callable[[Run], Any]) -> None:
         with self.context.attach():
             start_task(role, (self,), self)
 
@@ -171,6 +198,11 @@ class Run:
         """If no result is ready now, will none ever be?"""
         return self._at_rest or self.at_work.count() == 0
 
+    def check_unfinished(self) -> None:
+        """`Cancelled` if somebody else has ended it meanwhile."""
+        if self.finished:
+            self.context.check()
+
     def conclude(self) -> None:
         """No result will ever be ready. Raises the first error of an item, or the source's; `Cancelled` if that is why
         there are no more; nothing if that was all."""
@@ -181,22 +213,24 @@ class Run:
             if not self.conveyor.all_read():  # It must not look like the end.
                 current().check()
                 self.context.check()
+                raise RuntimeError("there are fewer results than items, and no worker is left")
         finally:
             self.finish()
 
     def finish(self) -> None:
-        """End all work, and let go of everything."""
-        self.finished = True
+        """End all work, and let go of everything. Idempotent."""
         self.context.cancel()  # Before anybody finds room where nobody reads.
         self.conveyor.shut()
-        if not self.started:
-            self.started = True
+        if self._claims():
             self.at_work.add(-1)
+        self.finished = True
 
     # As the owner of its tasks
 
-    def _member_ended(self, context: Context, error: BaseException | None) -> None:
-        pass
+    def _member_ended(self, _context: Context, error: BaseException | None) -> None:
+        """A task has ended; with an error that is nobody's, if with one."""
+        if error is not None and not isinstance(error, GeneratorExit):  # That one: its loop has been closed.
+            self.failed(error)
 
     def _member_gone(self, _context: Context) -> None:
         """A task has ended, whether it began or not."""
@@ -207,7 +241,8 @@ def _no_end(error: BaseException, raised_by: Any) -> BaseException:
     """An error of somebody else's, as one that does not look like the end of the results."""
     if not isinstance(error, StopIteration | StopAsyncIteration):
         return error
-    failure = RuntimeError(f"{raised_by if isinstance(raised_by, str) else repr(raised_by)} raised {error!r}")
+    who = raised_by if isinstance(raised_by, str) else shown(raised_by)
+    failure = RuntimeError(f"{who} raised {shown(error)}")
     failure.__cause__ = error
     return failure
 
@@ -296,7 +331,7 @@ def _work(run: Run) -> None:
             continue
         if type(result) is CoroutineType:
             result.close()
-            run.failed(TypeError(f"{function!r} returned a coroutine; pass the async function itself, to apmap"))
+            run.failed(TypeError(f"{shown(function)} returned a coroutine; pass the async function itself, to apmap"))
             continue
         give(result)
         del item, result
@@ -373,10 +408,12 @@ class Results(Delivery, _Reader[R]):
     def _more(self) -> R:
         """The next result, where none is ready (see Delivery)."""
         run = self._run
+        if run.finished:
+            raise StopIteration
         if not run.started:
             refuse_in_loop("pmap()", "async for … in apmap()")
             run.begin(_feed)
-        while not run.finished:
+        while True:
             try:
                 run.conveyor.wait(RESULT_KIND)
                 if run.has_failed():
@@ -390,7 +427,8 @@ class Results(Delivery, _Reader[R]):
                 return value  # type: ignore[no-any-return]
             if last:
                 run.conclude()
-        raise StopIteration
+                raise StopIteration
+            run.check_unfinished()
 
     def close(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""
@@ -434,13 +472,18 @@ class AsyncResults(_Reader[R]):
     async def _more(self) -> Any:
         """As of Results."""
         run = self._run
+        if run.finished:
+            raise StopAsyncIteration
         if not run.started:
             run.begin(self._feeder)
-        while not run.finished:
+        while True:
             try:
                 await _until(run.conveyor, RESULT_KIND)
                 if run.has_failed():
                     await self._wait()
+            except GeneratorExit:
+                run.finish()
+                raise
             except BaseException:
                 await self.aclose()
                 raise
@@ -450,7 +493,8 @@ class AsyncResults(_Reader[R]):
                 return value
             if last:
                 run.conclude()
-        raise StopAsyncIteration
+                raise StopAsyncIteration
+            run.check_unfinished()
 
     async def aclose(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""

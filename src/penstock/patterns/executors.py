@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from contextvars import Context
 from pickle import dumps, loads
 from time import perf_counter
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from penstock.channel import Channel
+from penstock.context import current
+from penstock.errors import WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 CHUNK_SECONDS = 5e-3
 """How long a chunk should take: much longer than a call of another process, about 200 microseconds."""
+PATIENCE = 2.0
+"""Seconds: how long work that was cancelled is waited for."""
 SHOWN, LONGEST = 3, 80
 """How many of a chunk's items an error shows, and how many characters of each."""
 
@@ -114,16 +120,20 @@ class Caller:
         """Call the function for these items, and for all that can be taken after them without waiting; returns the
         first error. Cancelled if the ambient context ends."""
         self._failure = None
-        future = self._submit(items)
-        if future is not None:
-            self._continue_after(future)
+        try:
+            future = self._submit(items)
+            if future is not None:
+                self._continue_after(future)
+        except BaseException as error:  # noqa: BLE001  a future's, or an executor's, of whatever kind
+            self._fail(error)
         try:
             self._idle.recv()
         except BaseException:
             self._stopped = True
             future = self._future
-            if future is not None:
-                future.cancel()
+            if future is not None and not future.cancel():
+                with current().without_cancel().attach(), suppress(TimeoutError):
+                    self._idle.recv(timeout=PATIENCE)  # It runs: what it has done is delivered.
             raise
         return self._failure
 
@@ -137,9 +147,12 @@ class Caller:
         future.add_done_callback(self._called_back)
 
     def _called_back(self, future: Future[Any]) -> None:
-        following = self._ended(future)
-        if following is not None:
-            self._continue_after(following)
+        try:
+            following = self._ended(future)
+            if following is not None:
+                self._continue_after(following)
+        except BaseException as error:  # noqa: BLE001  nobody else would wake the worker
+            self._fail(error)
 
     def _ended(self, future: Future[Any]) -> Future[Any] | None:
         """Deliver the results of a call, and begin the next; None, and the worker woken, if there is none."""
@@ -157,14 +170,15 @@ class Caller:
         size = self._chunks.size
         items = [] if self._stopped else self._hand.take_many_now((size + 1) // 2, size)
         if not items:
-            self._idle.send_nowait(None)
+            self._wake()
             return None
         return self._submit(items)
 
     def _submit(self, items: list[Any]) -> Future[Any] | None:
         self._items = items
         try:
-            future = self._chunks.executor.submit(call_chunk, self._chunks.function, items)
+            # In no context: the threads and processes that an executor starts meanwhile may keep theirs for ever.
+            future = Context().run(self._chunks.executor.submit, call_chunk, self._chunks.function, items)
         except Exception as error:  # noqa: BLE001  of the executor: broken, or shut down
             self._fail(self._unable(items, error))
             return None
@@ -175,21 +189,29 @@ class Caller:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error
-        self._idle.send_nowait(None)
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(WouldBlock):  # It has been woken already.
+            self._idle.send_nowait(None)
 
     def _unable(self, items: list[Any], error: BaseException) -> RuntimeError:
-        shown = ", ".join(map(_shown, items[:SHOWN])) + (", …" if len(items) > SHOWN else "")
-        what = f"the item {shown}" if len(items) == 1 else f"{len(items)} items ({shown})"
-        failure = RuntimeError(
-            f"{type(self._chunks.executor).__name__} failed on {what}: {type(error).__name__}: {error}"
-        )
+        some = ", ".join(map(_shortened, items[:SHOWN])) + (", …" if len(items) > SHOWN else "")
+        what = f"the item {some}" if len(items) == 1 else f"{len(items)} items ({some})"
+        executor = type(self._chunks.executor).__name__
+        failure = RuntimeError(f"{executor} failed on {what}: {type(error).__name__}: {shown(error, str)}")
         failure.__cause__ = error
         return failure
 
 
-def _shown(item: Any) -> str:
+def shown(thing: Any, form: Callable[[Any], str] = repr) -> str:
+    """Its `repr`, or `str`, unless that raises: then that of any object."""
     try:
-        text = repr(item)
-    except Exception:  # noqa: BLE001  a user's repr must not hide the failure
-        text = object.__repr__(item)
+        return form(thing)
+    except Exception:  # noqa: BLE001  what a user's class raises here must not hide the failure
+        return object.__repr__(thing)
+
+
+def _shortened(item: Any) -> str:
+    text = shown(item)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -18,7 +18,8 @@ from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed
 from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
-from penstock.patterns.bounded import PATIENCE, apmap, pmap
+from penstock.patterns.bounded import apmap, pmap
+from penstock.patterns.executors import PATIENCE
 from penstock.time import asleep, sleep
 
 if TYPE_CHECKING:
