@@ -22,14 +22,20 @@ from penstock import (
     Group,
     Mutex,
     Once,
+    OutOfCapacity,
+    PressureGauge,
     RWMutex,
     Semaphore,
+    ShardedMap,
     WaitGroup,
     after,
+    apmap,
     aselect,
     current,
     move_on_after,
+    pmap,
     select,
+    sleep,
 )
 
 if TYPE_CHECKING:
@@ -227,6 +233,59 @@ def deadlines() -> None:
     in_threads(work, work, work)
 
 
+def mapping() -> None:
+    """Bounded maps, in order and not, of either colour, read to the end and left early."""
+
+    def number(value: int) -> int:
+        if value % 50 == 0:
+            sleep(1e-4)
+        return value
+
+    async def anumber(value: int) -> int:
+        await asyncio.sleep(0)
+        return value
+
+    async def read() -> None:
+        async with apmap(anumber, range(ROUNDS), limit=3) as results:
+            async for value in results:
+                if value == ROUNDS // 2:
+                    break
+        assert [value async for value in apmap(number, range(ROUNDS), limit=3)] == list(range(ROUNDS))
+
+    def leave() -> None:
+        for turn in range(ROUNDS // 20):
+            with pmap(number, range(10**9), limit=3, ordered=turn % 2 == 0) as results:
+                for _ in range(turn * 5):
+                    next(results)
+
+    in_threads(lambda: asyncio.run(read()), leave, leave)
+
+
+def sharing() -> None:
+    """A map and a gauge."""
+    table: ShardedMap[int, int] = ShardedMap(4)
+    gauge = PressureGauge(2, queue=2, max_wait=0.01)
+
+    def more(value: int) -> int:
+        return value + 1
+
+    def work() -> None:
+        for turn in range(ROUNDS):
+            table.update_with(turn % 8, more, default=0)
+            table[turn] = table.get(turn % 8, 0)
+            table.pop(turn, None)
+            with contextlib.suppress(OutOfCapacity):
+                gauge.do(more, turn)
+
+    def watch() -> None:
+        for _ in range(ROUNDS // 10):
+            table.snapshot()
+            table.statistics()
+            gauge.statistics()
+
+    in_threads(work, work, work, watch)
+
+
 def main() -> None:
     """Run every part, with the garbage collector at work."""
     ctypes.PyDLL(sys.argv[1]).install()
@@ -235,7 +294,7 @@ def main() -> None:
     gc.set_threshold(50)
     for capacity in (0, 1, 16):
         passing_values(capacity)
-    for part in (timeouts, selecting, cancelling, groups, locking, deadlines):
+    for part in (timeouts, selecting, cancelling, groups, locking, deadlines, mapping, sharing):
         part()
         print(part.__name__, flush=True)
 

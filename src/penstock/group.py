@@ -164,8 +164,17 @@ async def wait_for_zero(countdown: Countdown, timeout: float | None, operation: 
         countdown.finish_wait(waiter)
 
 
-def _name_of(function: Any) -> str:
-    name = getattr(function, "__qualname__", None) or repr(function)
+def shown(thing: Any, form: Callable[[Any], str] = repr) -> str:
+    """Its `repr`, or `str`, unless that raises: then that of any object."""
+    try:
+        return form(thing)
+    except Exception:  # noqa: BLE001  what a user's class raises here must not hide anything else
+        return object.__repr__(thing)
+
+
+def name_of(function: Any) -> str:
+    """What a task that works at `function` is called."""
+    name = getattr(function, "__qualname__", None) or shown(function)
     if "Core." in name and hasattr(function, "__self__"):  # The kernel's part of a class is called otherwise.
         return f"{type(function.__self__).__name__}.{function.__name__}"
     return name
@@ -244,11 +253,13 @@ def go(function: Callable[[*Ts], Any], *args: *Ts) -> Task[Any]:
     return start_task(function, args, None)
 
 
-def start_task(function: Callable[..., Any], args: tuple[Any, ...], owner: Owner | None) -> Task[Any]:
-    """As `go`; `owner` is told of the end."""
+def start_task(
+    function: Callable[..., Any], args: tuple[Any, ...], owner: Owner | None, name: str | None = None
+) -> Task[Any]:
+    """As `go`; `owner` is told of the end, and the task is called `name`."""
     if not callable(function):
         raise TypeError(f"go() takes a function and its arguments, not {function!r}")
-    name = _name_of(function)
+    name = name or name_of(function)
     asynchronous = is_async(function)
     loop = running_event_loop() if asynchronous else None
     if asynchronous and loop is None:
@@ -370,7 +381,7 @@ class Group:
             raise RuntimeError("a group starts tasks inside its block: 'with Group() as g:'")
         if self._loop is None and is_async(function):
             raise TypeError(
-                f"{_name_of(function)} is an async function, and this group runs threads; use 'async with Group()'"
+                f"{name_of(function)} is an async function, and this group runs threads; use 'async with Group()'"
             )
 
     def _start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
@@ -379,7 +390,7 @@ class Group:
             if not self._running.join():
                 raise RuntimeError("this group has ended: its block has been left, and its tasks have been waited for")
             try:
-                task: Task[Any] = Task(_name_of(function), self.context.with_cancel(), self)
+                task: Task[Any] = Task(name_of(function), self.context.with_cancel(), self)
                 _start(task, self._loop if is_async(function) else None, function, args)
                 started = True
             finally:

@@ -33,6 +33,7 @@ from penstock import (
     after,
     aselect,
     go,
+    pmap,
     select,
     sleep,
 )
@@ -213,6 +214,22 @@ def test_what_belongs_to_others() -> None:
     for operation in ("Group.go", "Task.result", "WaitGroup.wait", "leaving a Group"):
         assert told[operation].holders[0].startswith("test_what_belongs_to_others.<locals>.member")
     gauge.statistics()
+
+
+def test_pmap() -> None:
+    silent: Channel[int] = Channel(name="silent")
+
+    def work(_item: int) -> int:
+        return silent.recv()
+
+    quietly(lambda: list(pmap(work, range(100), limit=2)))
+    reader = the_one("pmap (a result)")
+    until(lambda: len(report().tasks) == 4)
+    assert reader.waits_for[0].name == "pmap 1"
+    names = sorted(task.name for task in report().tasks if task.name.startswith("pmap"))
+    called = work.__qualname__
+    assert names == [f"pmap: items for {called}", f"pmap: {called}", f"pmap: {called} (2)"]
+    silent.close()
 
 
 def test_asyncio_tasks() -> None:

@@ -602,12 +602,18 @@ class ChannelCore(Source):
     @property
     def closed(self) -> bool:
         """Has the channel been closed? It may still hold values."""
-        return self._closed
+        lock_take(self._lock)
+        closed = self._closed
+        lock_drop(self._lock)
+        return closed
 
     @property
     def error(self) -> BaseException | None:
         """The error that the channel was closed with."""
-        return self._error
+        lock_take(self._lock)
+        error = self._error
+        lock_drop(self._lock)
+        return error
 
     def counts(self) -> tuple[int, int, int, int, int, bool]:
         """For statistics, at one instant: held, capacity, accepted ever, parked senders and receivers, closed."""

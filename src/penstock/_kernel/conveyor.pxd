@@ -59,7 +59,7 @@ cdef class Conveyor(Source):
     cdef void _place(self, Py_ssize_t number, object result) noexcept
     @cython.locals(scope=Scope, waiter=Waiter, asks=int, at=Py_ssize_t)
     cpdef int put(self, object item) except -1
-    @cython.locals(ring=list, given=bytearray, items=Items, mask=Py_ssize_t, number=Py_ssize_t, at=Py_ssize_t)
+    @cython.locals(ring=list, given=bytearray, items=Items, size=Py_ssize_t, mask=Py_ssize_t, number=Py_ssize_t, at=Py_ssize_t)
     cdef bint _grow(self) except -1
     cpdef set_pace(self, Py_ssize_t ahead, Py_ssize_t portion, Py_ssize_t mark)
     cpdef hire_no_more(self)

@@ -213,21 +213,22 @@ class Conveyor(Source):
     @cython.final
     def _grow(self) -> bool:
         """Double the ring."""
-        ring: list[Any] = [None] * (2 * self._size)
-        given = bytearray(2 * self._size)
+        size = 2 * self._size
+        ring: list[Any] = [None] * size
+        given = bytearray(size)
         items = items_of(ring)
         lock_take(self._lock)
         try:
-            if not self._shut:
+            if not self._shut and size == 2 * self._size:
                 mask = self._size - 1
                 for number in range(self._read, self._fed):
-                    at = number & (2 * mask + 1)
+                    at = number & (size - 1)
                     ring_put(items, at, ring_take(self._items, number & mask))
                     given[at] = self._given[number & mask]
                 ring, self._ring = self._ring, ring
                 given, self._given = self._given, given
                 self._items = items
-                self._size *= 2
+                self._size = size
         finally:
             lock_drop(self._lock)
         return True

@@ -226,17 +226,26 @@ class GaugeCore(Gate):
     @property
     def limit(self) -> int:
         """How many may be in flight now."""
-        return self._limit
+        lock_take(self._lock)
+        limit = self._limit
+        lock_drop(self._lock)
+        return limit
 
     @property
     def in_flight(self) -> int:
         """How many are."""
-        return self._in_flight
+        lock_take(self._lock)
+        in_flight = self._in_flight
+        lock_drop(self._lock)
+        return in_flight
 
     @property
     def admitted(self) -> int:
         """How many have been admitted."""
-        return self._admitted
+        lock_take(self._lock)
+        admitted = self._admitted
+        lock_drop(self._lock)
+        return admitted
 
     def admit_in_context(self) -> bool:
         """As `admit_now`, under the ambient context."""
@@ -272,7 +281,10 @@ class Tally:
 
     @property
     def value(self) -> int:
-        return self._value
+        lock_take(self._lock)
+        value = self._value
+        lock_drop(self._lock)
+        return value
 
 
 class Permit:

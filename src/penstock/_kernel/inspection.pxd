@@ -1,6 +1,7 @@
 cimport cython
 from penstock._kernel.alarms cimport Alarm
 from penstock._kernel.channel cimport ChannelCore
+from penstock._kernel.conveyor cimport Conveyor
 from penstock._kernel.latch cimport Countdown
 from penstock._kernel.locks cimport MutexCore, RWMutexCore
 from penstock._kernel.loops cimport TaskWaiter

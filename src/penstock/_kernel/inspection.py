@@ -24,6 +24,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from penstock._kernel.alarms import Alarm
     from penstock._kernel.channel import ChannelCore
+    from penstock._kernel.conveyor import Conveyor
     from penstock._kernel.interpreted import lock_drop, lock_take
     from penstock._kernel.latch import Countdown
     from penstock._kernel.locks import MutexCore, RWMutexCore
@@ -198,5 +199,6 @@ def roots() -> list[Any]:
 # For the code above the kernel, which tells sources and the kernel's own objects apart.
 KERNEL_TYPES: tuple[type, ...] = (Node, Queue, Waiter)
 COUNTDOWN: type = Countdown
+CONVEYOR: type = Conveyor
 ALARM: type = Alarm
 CHANNEL: type = ChannelCore

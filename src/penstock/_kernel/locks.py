@@ -294,7 +294,10 @@ class SemaphoreCore(Gate):
     @property
     def free(self) -> int:
         """How many are free now."""
-        return self._free
+        lock_take(self._lock)
+        free = self._free
+        lock_drop(self._lock)
+        return free
 
     def __enter__(self) -> Any:
         if not self.acquire_now(1):
@@ -367,12 +370,18 @@ class RWMutexCore(Gate):
     @property
     def readers(self) -> int:
         """How many hold it for reading."""
-        return self._readers
+        lock_take(self._lock)
+        readers = self._readers
+        lock_drop(self._lock)
+        return readers
 
     @property
     def writing(self) -> bool:
         """Does somebody hold it for writing?"""
-        return self._writing
+        lock_take(self._lock)
+        writing = self._writing
+        lock_drop(self._lock)
+        return writing
 
 
 class MutexCore(Source):
@@ -545,7 +554,10 @@ class MutexCore(Source):
     @property
     def locked(self) -> bool:
         """Does somebody hold it?"""
-        return self._locked
+        lock_take(self._lock)
+        locked = self._locked
+        lock_drop(self._lock)
+        return locked
 
     def waiting(self) -> int:
         """How many tasks queue."""

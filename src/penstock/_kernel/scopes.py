@@ -265,15 +265,17 @@ class Scope(Source):
         origin = self.origin()
         if origin is not self:
             return origin.error
-        if self._error is None:
-            error: Any = DeadlineExceeded("context deadline exceeded") if self._by_deadline else self.cancellation()
+        lock_take(self._lock)
+        error: Any = self._error
+        lock_drop(self._lock)
+        if error is None:
+            made: Any = DeadlineExceeded("context deadline exceeded") if self._by_deadline else self.cancellation()
             lock_take(self._lock)
-            try:
-                if self._error is None:
-                    self._error = error
-            finally:
-                lock_drop(self._lock)
-        return self._error
+            if self._error is None:
+                self._error = made
+            error = self._error
+            lock_drop(self._lock)
+        return error
 
     @property
     def cause(self) -> Any:

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from penstock._kernel.inspection import CHANNEL, name_of_channel
+from penstock._kernel.inspection import CHANNEL, CONVEYOR, name_of_channel
 from penstock.channel import Channel
 from penstock.deadlock.stacks import Frame, outwards, users_stack
 from penstock.deadlock.wrapping import Wrapping
@@ -74,6 +74,12 @@ def sites() -> Any:
     return _SITES
 
 
+def _noun_of(thing: Any) -> str:
+    if isinstance(thing, CHANNEL):
+        return "channel"
+    return "pmap" if isinstance(thing, CONVEYOR) else _NOUNS.get(type(thing), "semaphore")
+
+
 class Names:
     """The names of one report. Each belongs to one thing."""
 
@@ -99,7 +105,7 @@ class Names:
         known = self._names.get(id(thing))
         if known is not None:
             return known
-        noun = noun or _NOUNS.get(type(thing), "semaphore" if not isinstance(thing, CHANNEL) else "channel")
+        noun = noun or _noun_of(thing)
         own = name_of_channel(thing) if isinstance(thing, CHANNEL) else None  # type: ignore[arg-type]
         if own is not None:
             return self.call(thing, f"{noun} {own}")

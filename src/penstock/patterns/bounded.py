@@ -35,8 +35,8 @@ from penstock._kernel.locks import now
 from penstock._kernel.loops import is_own_cancellation
 from penstock.context import current
 from penstock.errors import Cancelled
-from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
-from penstock.patterns.executors import PATIENCE, Caller, Chunks, is_executor, shown, workers_of
+from penstock.group import is_async, name_of, refuse_in_loop, shown, start_task, wait_for_zero
+from penstock.patterns.executors import PATIENCE, Caller, Chunks, is_executor, workers_of
 
 if TYPE_CHECKING:
     import contextvars
@@ -120,23 +120,23 @@ class Run:
             self.started = True
             self._variables = copy_context()
             try:
-                self._start(feeder)
+                self._start(feeder, f"pmap: items for {name_of(self.function)}")
             except BaseException:
                 self.finish()
                 raise
 
-    def _start(self, role: Callable[[Run], Any]) -> None:
+    def _start(self, role: Callable[[Run], Any], name: str) -> None:
         """For one whom `at_work` counts already."""
         assert self._variables is not None  # noqa: S101
         try:
-            self._variables.copy().run(self._start_attached, role)
+            self._variables.copy().run(self._start_attached, role, name)
         except BaseException:
             self.at_work.add(-1)
             raise
 
-    def _start_attached(self, role: Callable[[Run], Any]) -> None:
+    def _start_attached(self, role: Callable[[Run], Any], name: str) -> None:
         with self.context.attach():
-            start_task(role, (self,), self)
+            start_task(role, (self,), self, name)
 
     def attend(self, asks: int) -> bool:
         """Do what the conveyor asks the feeder for; whether it should wait for room."""
@@ -151,10 +151,8 @@ class Run:
         if self.workers == self.limit:
             self.conveyor.hire_no_more()
         self.at_work.add(1)
-        if self.chunks is not None:
-            self._start(_work_on_executor)
-        else:
-            self._start(_work_async if is_async(self.function) else _work)
+        role = _work_async if is_async(self.function) else _work
+        self._start(role if self.chunks is None else _work_on_executor, f"pmap: {name_of(self.function)}")
 
     def _change_pace(self) -> None:
         """At an item agreed upon before: more room from now on while items are quick, the least while they are not."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import WouldBlock
+from penstock.group import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,14 +203,6 @@ class Caller:
         failure = RuntimeError(f"{executor} failed on {what}: {type(error).__name__}: {shown(error, str)}")
         failure.__cause__ = error
         return failure
-
-
-def shown(thing: Any, form: Callable[[Any], str] = repr) -> str:
-    """Its `repr`, or `str`, unless that raises: then that of any object."""
-    try:
-        return form(thing)
-    except Exception:  # noqa: BLE001  what a user's class raises here must not hide the failure
-        return object.__repr__(thing)
 
 
 def _shortened(item: Any) -> str:
