@@ -12,10 +12,12 @@ from harness import Scenario
 from penstock import Channel, aselect
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     Put = Callable[[Any], Awaitable[Any]]
     Get = Callable[[], Awaitable[Any]]
+    Run = Callable[[Callable[[int], Awaitable[float]]], Callable[[int], float]]
+    Both = Callable[[Callable[[], Coroutine[Any, Any, None]], Callable[[], Awaitable[float]]], Awaitable[float]]
 
 
 def channel_pipe(capacity: int) -> tuple[Put, Get]:
@@ -61,7 +63,39 @@ def in_loop(scenario: Callable[[int], Awaitable[float]]) -> Callable[[int], floa
     return run
 
 
-def same_task(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
+def in_trio(scenario: Callable[[int], Awaitable[float]]) -> Callable[[int], float]:
+    def run(n: int) -> float:
+        import trio
+
+        return trio.run(scenario, n)
+
+    return run
+
+
+def trio_pipe(capacity: int) -> tuple[Put, Get]:
+    import trio
+
+    pipe: tuple[Any, Any] = trio.open_memory_channel(capacity)
+    return pipe[0].send, pipe[1].receive
+
+
+async def together(other: Callable[[], Coroutine[Any, Any, None]], own: Callable[[], Awaitable[float]]) -> float:
+    """Both at once; gives what the second does."""
+    task = asyncio.create_task(other())
+    took = await own()
+    await task
+    return took
+
+
+async def trio_together(other: Callable[[], Coroutine[Any, Any, None]], own: Callable[[], Awaitable[float]]) -> float:
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        return await own()
+
+
+def same_task(pipe: Callable[[int], tuple[Put, Get]], run: Run = in_loop) -> Callable[[int], float]:
     async def scenario(n: int) -> float:
         put, get = pipe(8)
         start = perf_counter()
@@ -70,32 +104,36 @@ def same_task(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
             await get()
         return perf_counter() - start
 
-    return in_loop(scenario)
+    return run(scenario)
 
 
-def ping_pong(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
+def ping_pong(
+    pipe: Callable[[int], tuple[Put, Get]], run: Run = in_loop, both: Both = together
+) -> Callable[[int], float]:
     async def scenario(n: int) -> float:
-        put, get = pipe(0)
-        put_back, get_back = pipe(0)
+        put, get = pipe(1)
+        put_back, get_back = pipe(1)
 
         async def echo() -> None:
             for _ in range(n):
                 await get()
                 await put_back(1)
 
-        task = asyncio.create_task(echo())
-        start = perf_counter()
-        for _ in range(n):
-            await put(1)
-            await get_back()
-        took = perf_counter() - start
-        await task
-        return took
+        async def play() -> float:
+            start = perf_counter()
+            for _ in range(n):
+                await put(1)
+                await get_back()
+            return perf_counter() - start
 
-    return in_loop(scenario)
+        return await both(echo, play)
+
+    return run(scenario)
 
 
-def produce_and_consume(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int], float]:
+def produce_and_consume(
+    pipe: Callable[[int], tuple[Put, Get]], run: Run = in_loop, both: Both = together
+) -> Callable[[int], float]:
     async def scenario(n: int) -> float:
         put, get = pipe(128)
 
@@ -103,15 +141,15 @@ def produce_and_consume(pipe: Callable[[int], tuple[Put, Get]]) -> Callable[[int
             for number in range(n):
                 await put(number)
 
-        start = perf_counter()
-        task = asyncio.create_task(produce())
-        for _ in range(n):
-            await get()
-        took = perf_counter() - start
-        await task
-        return took
+        async def consume() -> float:
+            start = perf_counter()
+            for _ in range(n):
+                await get()
+            return perf_counter() - start
 
-    return in_loop(scenario)
+        return await both(produce, consume)
+
+    return run(scenario)
 
 
 def from_a_thread(pipe: Callable[[int], tuple[Callable[[Any], object], Get]]) -> Callable[[int], float]:
@@ -190,6 +228,7 @@ SCENARIOS = [
         {
             "asyncio.Queue": same_task(queue_pipe),
             "anyio streams": same_task(anyio_pipe),
+            "trio": same_task(trio_pipe, in_trio),
             "aiologic": same_task(aiologic_pipe),
         },
         (0.38, 0.32),
@@ -197,7 +236,11 @@ SCENARIOS = [
     Scenario(
         "asyncio ping-pong",
         ping_pong(channel_pipe),
-        {"asyncio.Queue(1)": ping_pong(queue_pipe), "anyio streams": ping_pong(anyio_pipe)},
+        {
+            "asyncio.Queue(1)": ping_pong(queue_pipe),
+            "anyio streams": ping_pong(anyio_pipe),
+            "trio": ping_pong(trio_pipe, in_trio, trio_together),
+        },
         (0.78, 0.75),
     ),
     Scenario(
@@ -206,6 +249,7 @@ SCENARIOS = [
         {
             "asyncio.Queue": produce_and_consume(queue_pipe),
             "anyio streams": produce_and_consume(anyio_pipe),
+            "trio": produce_and_consume(trio_pipe, in_trio, trio_together),
             "aiologic": produce_and_consume(aiologic_pipe),
         },
         (0.55, 0.48),

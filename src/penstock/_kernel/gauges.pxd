@@ -13,6 +13,7 @@ cdef enum:
 
 cdef int ADMITTED
 cdef int FULL
+cdef object UNADMITTED
 
 cdef class GaugeCore(Gate):
     cdef Py_ssize_t _limit
@@ -20,7 +21,7 @@ cdef class GaugeCore(Gate):
     cdef Py_ssize_t _admitted
     cdef Py_ssize_t _queue_size
     cdef bint _learning
-    @cython.locals(admitted=bint)
+    @cython.locals(admitted=bint, alone=bint)
     cpdef bint admit_now(self)
     @cython.locals(turned_out=Node, outcome=int, queued=Py_ssize_t)
     cdef int _join(self, Node node) except -2
@@ -44,7 +45,7 @@ cdef class GaugeCore(Gate):
     cpdef permit(self)
     cpdef ended(self, double since)
     cpdef bint admit_in_context(self) except -1
-    cpdef run(self, object function, tuple args)
+    cpdef run_now(self, object function, tuple args)
 
 @cython.final
 cdef class Tally:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ADMITTED, FULL = 1, 0
-admitted_mark, full_mark = ADMITTED, FULL  # For the code above the kernel.
+UNADMITTED: Any = object()
+admitted_mark, full_mark, unadmitted_mark = ADMITTED, FULL, UNADMITTED  # For the code above the kernel.
 
 
 class GaugeCore(Gate):
@@ -84,12 +85,13 @@ class GaugeCore(Gate):
         """Admit one if there is room and nobody queues."""
         admitted = False
         lock_take(self._lock)
-        if self._queue.first is None and self._in_flight < self._limit:
+        alone = self._queue.first is None
+        if alone and self._in_flight < self._limit:
             self._in_flight += 1
             self._admitted += 1
             admitted = True
         lock_drop(self._lock)
-        return admitted or (self._queue.first is not None and self.try_enter(0, 1))
+        return admitted or (not alone and self.try_enter(0, 1))
 
     def _join(self, node: Node) -> int:
         """Admit, queue (-1) or refuse `node`."""
@@ -252,8 +254,12 @@ class GaugeCore(Gate):
         check_ambient()
         return self.admit_now()
 
-    def run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """`function(*args)` as one in flight, which has been admitted and of which nothing is learned."""
+    def run_now(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """`function(*args)` as one in flight, if it can be admitted now and nothing is to be learned of it; else the
+        mark."""
+        check_ambient()
+        if self._learning or not self.admit_now():
+            return UNADMITTED
         try:
             result = function(*args)
         finally:

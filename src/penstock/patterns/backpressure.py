@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
 
-from penstock._kernel.gauges import GaugeCore, Permit, Tally, admitted_mark
+from penstock._kernel.gauges import GaugeCore, Permit, Tally, admitted_mark, unadmitted_mark
 from penstock._kernel.locks import now
 from penstock._kernel.loops import TaskWaiter
 from penstock.errors import OutOfCapacity
@@ -150,8 +150,9 @@ class PressureGauge(GaugeCore):
 
     def do(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `function(*args)` as one in flight. As `acquire`; a success, or ignored if it raises."""
-        if self._adaptive is None and self.admit_in_context():
-            return self.run(function, args)  # type: ignore[no-any-return]
+        result = self.run_now(function, args)
+        if result is not unadmitted_mark:
+            return result  # type: ignore[no-any-return]
         if is_async(function):
             raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
         with self.acquire():
