@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from contextvars import Context
-from pickle import dumps, loads
 from time import perf_counter
-from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from penstock.channel import Channel
@@ -53,6 +51,9 @@ class Raised:
         self.error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from pickle import dumps, loads  # Not for those who only start.
+        from traceback import format_exception
+
         error = self.error
         try:
             data = dumps(error)
