@@ -196,11 +196,6 @@ class Run:
         """If no result is ready now, will none ever be?"""
         return self._at_rest or self.at_work.count() == 0
 
-    def check_unfinished(self) -> None:
-        """`Cancelled` if somebody else has ended it meanwhile."""
-        if self.finished:
-            self.context.check()
-
     def conclude(self) -> None:
         """No result will ever be ready. Raises the first error of an item, or the source's; `Cancelled` if that is why
         there are no more; nothing if that was all."""
@@ -217,11 +212,11 @@ class Run:
 
     def finish(self) -> None:
         """End all work, and let go of everything. Idempotent."""
+        self.finished = True
         self.context.cancel()  # Before anybody finds room where nobody reads.
         self.conveyor.shut()
         if self._claims():
             self.at_work.add(-1)
-        self.finished = True
 
     # As the owner of its tasks
 
@@ -382,8 +377,8 @@ class _Reader(Generic[R]):
     _run: Run
 
     def __del__(self) -> None:
-        if hasattr(self, "_run") and not self._run.finished:
-            self._run.finish()
+        if hasattr(self, "_run"):
+            self._run.finish()  # Again, if that has been interrupted.
 
 
 @final
@@ -423,10 +418,9 @@ class Results(Delivery, _Reader[R]):
             value = run.conveyor.next_result()
             if value is not nothing_yet:
                 return value  # type: ignore[no-any-return]
-            if last:
+            if last or run.finished:  # The latter: by somebody else, meanwhile.
                 run.conclude()
                 raise StopIteration
-            run.check_unfinished()
 
     def close(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""
@@ -489,10 +483,9 @@ class AsyncResults(_Reader[R]):
             value = run.conveyor.next_result()
             if value is not nothing_yet:
                 return value
-            if last:
+            if last or run.finished:  # The latter: by somebody else, meanwhile.
                 run.conclude()
                 raise StopAsyncIteration
-            run.check_unfinished()
 
     async def aclose(self) -> None:
         """End the work: what is under way is cancelled and waited for, for two seconds at most. Idempotent."""
