@@ -108,6 +108,11 @@ def waits_in_futex(native_id: int | None) -> bool:
     return number == _FUTEX and waits and int(timeout, 16) == 0
 
 
+def runs(native_id: int | None) -> bool:
+    """Is a thread, by its number in the system, known to run, or to be about to? Known on Linux."""
+    return _system_call(native_id).startswith("running")
+
+
 def others_run(native_ids: set[int | None]) -> bool:
     """Is a thread at work that is none of those, by its number in the system? Also if that cannot be known."""
     try:

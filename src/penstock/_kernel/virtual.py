@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.foreign import others_run, sleeps_for_others, waits_in_futex
+from penstock._kernel.foreign import others_run, runs, sleeps_for_others, waits_in_futex
 from penstock._kernel.inspection import fail_waiter
 from penstock._kernel.loops import running_event_loop
 from penstock._kernel.simulation import (
@@ -547,15 +547,19 @@ class VirtualWorld(World):
 def _asleep(members: frozenset[Any], before: dict[int, Any], frames: dict[int, Any], *, still: bool) -> bool:
     """Do these members sleep outside of the library, until another thread wakes them?
 
-    Frames of threads that run are not looked into: the innermost one must have stayed the same. Of those that have been
-    `still` for a while the system is asked too, which knows who waits for a lock; unless a thread is at work that is
-    not Python's: they may wait for that.
+    Frames of threads that run are not looked into: the innermost one must have stayed the same, and the system must not
+    say that the thread runs, since one that has been woken may take long to get a processor. Of those that have been
+    `still` for a while the system is asked too who waits for a lock; unless a thread is at work that is not Python's:
+    they may wait for that.
     """
     asks = still and not others_run({_native_id(ident) for ident in frames})
     return all(
         member in frames
         and before.get(member) is frames[member]
-        and (sleeps_for_others(frames[member]) or (asks and waits_in_futex(_native_id(member))))
+        and (
+            (sleeps_for_others(frames[member]) and not runs(_native_id(member)))
+            or (asks and waits_in_futex(_native_id(member)))
+        )
         for member in members
     )
 
