@@ -89,6 +89,11 @@ def waits_for_thread(frame: FrameType) -> bool:
     return joins and bool(frame.f_locals["self"].is_alive())
 
 
+def waits_for_ending(frame: FrameType, frames: dict[int, Any]) -> bool:
+    """Does it join a thread that has nothing left to do but to end? That has no frame any more."""
+    return waits_for_thread(frame) and frame.f_locals["self"].ident not in frames
+
+
 def waits_for_threads_to_end(frame: FrameType) -> bool:
     """Has the main thread, whose innermost frame this is, ended, so that Python waits for others that have not?"""
     threading = sys.modules["threading"]

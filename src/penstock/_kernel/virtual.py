@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock._kernel.foreign import others_run, runs, sleeps_for_others, waits_in_futex
+from penstock._kernel.foreign import others_run, runs, sleeps_for_others, waits_for_ending, waits_in_futex
 from penstock._kernel.inspection import fail_waiter
 from penstock._kernel.loops import running_event_loop
 from penstock._kernel.simulation import (
@@ -556,6 +556,7 @@ def _asleep(members: frozenset[Any], before: dict[int, Any], frames: dict[int, A
     return all(
         member in frames
         and before.get(member) is frames[member]
+        and not waits_for_ending(frames[member], frames)
         and (
             (sleeps_for_others(frames[member]) and not runs(_native_id(member)))
             or (asks and waits_in_futex(_native_id(member)))
