@@ -155,13 +155,17 @@ class Task(Generic[T]):
 
 async def wait_for_zero(countdown: Countdown, timeout: float | None, operation: str, *, shielded: bool = False) -> None:
     """Await until the count is zero. Shielded: whatever becomes of the ambient context."""
-    waiter = countdown.begin_wait(timeout, operation, shielded)
+    await await_parked(countdown.begin_wait(timeout, operation, shielded), countdown.finish_wait)
+
+
+async def await_parked(waiter: Any, finish: Callable[[Any], object]) -> None:
+    """Await the waiter that an operation of the kernel gives if it has to wait, and give it to `finish`."""
     if waiter is not None:
         try:
             await waiter.future
-        except BaseException as error:  # noqa: BLE001  raised again, unless the count has come to zero
+        except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
             waiter.interrupted(error)
-        countdown.finish_wait(waiter)
+        finish(waiter)
 
 
 def shown(thing: Any, form: Callable[[Any], str] = repr) -> str:
@@ -351,13 +355,7 @@ class Group:
         """As `go`, for an asyncio task to await."""
         self._check(function)
         if self._places is not None and not self._places.take_now(1):
-            waiter = self._places.begin_acquire(1, None)
-            if waiter is not None:
-                try:
-                    await waiter.future
-                except BaseException as error:  # noqa: BLE001  raised again, unless the place has been taken
-                    waiter.interrupted(error)
-                self._places.finish_enter(waiter)
+            await await_parked(self._places.begin_acquire(1, None), self._places.finish_enter)
         return self._start(function, args)
 
     @overload

@@ -13,7 +13,7 @@ from penstock._kernel.locks import ConditionCore, MutexCore, RWMutexCore, Semaph
 from penstock._kernel.simulation import Abandoned
 from penstock.context import current
 from penstock.errors import DeadlockError
-from penstock.group import Task, is_async, start_task, wait_for_zero
+from penstock.group import Task, await_parked, is_async, start_task, wait_for_zero
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -134,15 +134,6 @@ async def _awhatever_happens(operation: Callable[[], Awaitable[None]]) -> None:
             del interrupted
 
 
-async def _enter_gate(gate: Any, waiter: Any) -> None:
-    if waiter is not None:
-        try:
-            await waiter.future
-        except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
-            waiter.interrupted(error)
-        gate.finish_enter(waiter)
-
-
 @final
 class Semaphore(SemaphoreCore):
     """A weighted semaphore of `n`: strictly first come, first served (as Go's `x/sync/semaphore`).
@@ -155,7 +146,7 @@ class Semaphore(SemaphoreCore):
     async def aacquire(self, n: int = 1, timeout: float | None = None) -> None:
         """As `acquire`, for an asyncio task to await."""
         if not self.take_now(n):
-            await _enter_gate(self, self.begin_acquire(n, timeout))
+            await await_parked(self.begin_acquire(n, timeout), self.finish_enter)
 
     async def __aenter__(self) -> Semaphore:
         await self.aacquire()
@@ -188,7 +179,7 @@ class RWMutex(RWMutexCore):
     async def aacquire_read(self, timeout: float | None = None) -> None:
         """As `acquire_read`, for an asyncio task to await."""
         if not self.take_now(_READ):
-            await _enter_gate(self, self.begin_take(_READ, timeout, False))
+            await await_parked(self.begin_take(_READ, timeout, False), self.finish_enter)
 
     def try_acquire_read(self) -> bool:
         """Lock for reading if that needs no wait."""
@@ -206,7 +197,7 @@ class RWMutex(RWMutexCore):
     async def aacquire_write(self, timeout: float | None = None) -> None:
         """As `acquire_write`, for an asyncio task to await."""
         if not self.take_now(_WRITE):
-            await _enter_gate(self, self.begin_take(_WRITE, timeout, False))
+            await await_parked(self.begin_take(_WRITE, timeout, False), self.finish_enter)
 
     def try_acquire_write(self) -> bool:
         """Lock for writing if that needs no wait."""
@@ -247,7 +238,7 @@ class Side:
     async def aacquire(self, timeout: float | None = None) -> None:
         """As `acquire`, for an asyncio task to await."""
         if not self._rw.take_now(self._kind):
-            await _enter_gate(self._rw, self._rw.begin_take(self._kind, timeout, False))
+            await await_parked(self._rw.begin_take(self._kind, timeout, False), self._rw.finish_enter)
 
     def try_acquire(self) -> bool:
         """Lock this side if that needs no wait."""
@@ -270,7 +261,7 @@ class Side:
         await _awhatever_happens(self._take_shielded)
 
     async def _take_shielded(self) -> None:
-        await _enter_gate(self._rw, self._rw.begin_take(self._kind, None, True))
+        await await_parked(self._rw.begin_take(self._kind, None, True), self._rw.finish_enter)
 
     def __enter__(self) -> Side:
         self.acquire()

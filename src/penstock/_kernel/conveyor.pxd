@@ -72,7 +72,7 @@ cdef class Conveyor(Source):
     @cython.locals(count=Py_ssize_t)
     cdef Py_ssize_t untaken(self) noexcept
     @cython.locals(before=Py_ssize_t, count=Py_ssize_t)
-    cdef bint await_many(self, Py_ssize_t most) except -1
+    cdef bint linger(self, Py_ssize_t most) except -1
     @cython.locals(waiter=Waiter)
     cdef bint give_many(self, Hand hand, list results) except -1
     @cython.locals(over=bint)

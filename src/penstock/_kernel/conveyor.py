@@ -327,7 +327,7 @@ class Conveyor(Source):
         return count
 
     @cython.final
-    def await_many(self, most: int) -> bool:
+    def linger(self, most: int) -> bool:
         """Give way to the feeder, up to so many items, for as long as it puts some each time."""
         before = 0
         count = self.untaken()
@@ -535,13 +535,12 @@ class Hand:
     def take_many(self, most: int) -> list[Any]:
         """Take up to so many items, at least one; empty: there is no more."""
         check_ambient()
-        self._conveyor.await_many(most)
-        items = self._conveyor.take_many(self, most)
-        while not items and not self._conveyor.over():
-            self._conveyor.wait(ITEM)
-            self._conveyor.await_many(most)
+        while True:
+            self._conveyor.linger(most)
             items = self._conveyor.take_many(self, most)
-        return items
+            if items or self._conveyor.over():
+                return items
+            self._conveyor.wait(ITEM)
 
     def take_many_now(self, least: int, most: int) -> list[Any]:
         """The same if there are at least so many; else empty. Does not look at the ambient context."""

@@ -35,7 +35,7 @@ from penstock._kernel.locks import now
 from penstock._kernel.loops import is_own_cancellation
 from penstock.context import current
 from penstock.errors import Cancelled
-from penstock.group import is_async, name_of, refuse_in_loop, shown, start_task, wait_for_zero
+from penstock.group import await_parked, is_async, name_of, refuse_in_loop, shown, start_task, wait_for_zero
 from penstock.patterns.executors import PATIENCE, Caller, Chunks, is_executor, workers_of
 
 if TYPE_CHECKING:
@@ -83,14 +83,13 @@ class Run:
             raise TypeError(f"{function!r} is an async function, which no executor runs; leave out on=")
         self.function = function
         self.items = items
-        self.on = on
         if limit is None:
             limit = min(32, (os.cpu_count() or 1) + 4) if on is None else workers_of(on) + 1
-        self.limit = positive(limit, "limit")
-        self.least = min(2 * self.limit if ahead is None else positive(ahead, "ahead"), NO_BOUND)
+        self.limit = min(positive(limit, "limit"), NO_BOUND)
+        self.least = 2 * self.limit if ahead is None else min(positive(ahead, "ahead"), NO_BOUND)
         self.most = self.least
         if ahead is None:
-            self.most = max(self.least, AHEAD_OF_QUICK_ITEMS * (1 if on is None else min(self.limit, NO_BOUND)))
+            self.most = max(self.least, AHEAD_OF_QUICK_ITEMS * (1 if on is None else self.limit))
         self.ahead = self.least
         self.since = now()
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
@@ -99,25 +98,22 @@ class Run:
         self.at_work = Countdown(1)  # The feeder, and those it starts.
         self.at_work.closed_at_zero(self.conveyor)
         self.workers = 0
-        self.started = False
+        self.unbegun = [True]  # Taken out by who begins, or says that nobody will: by one of them, once.
         self.finished = False
-        self._unclaimed = [True]
         self._variables: contextvars.Context | None = None
         self._at_rest = False
         self.source_error: BaseException | None = None
         self.chunks = None if on is None else Chunks(on, function, self.most // (self.limit + 1))
 
     def _claims(self) -> bool:
-        """May the caller begin, or say that nothing will? One may, once."""
         try:
-            return self._unclaimed.pop()
+            return self.unbegun.pop()
         except IndexError:
             return False
 
     def begin(self, feeder: Callable[[Run], Any]) -> None:
         """Start the feeder, which starts the workers. What all of them inherit is the reader's."""
         if self._claims():
-            self.started = True
             self._variables = copy_context()
             try:
                 self._start(feeder, f"pmap: items for {name_of(self.function)}")
@@ -185,8 +181,8 @@ class Run:
 
     # For the reader
 
-    def has_failed(self) -> bool:
-        """Has an item, and is that news? Then all work that is under way has to be waited for."""
+    def learns_of_failure(self) -> bool:
+        """Has an item failed, and is that news? Then all work that is under way has to be waited for."""
         if self._at_rest or self.conveyor.failure() is None:
             return False
         self._at_rest = True
@@ -300,13 +296,7 @@ async def _feed_async(run: Run) -> None:
 
 async def _until(conveyor: Conveyor, kind: int) -> None:
     """Await until it makes sense to look again for room, an item or a result."""
-    waiter = conveyor.begin_wait(kind)
-    if waiter is not None:
-        try:
-            await waiter.future
-        except BaseException as error:  # noqa: BLE001  raised again, unless there is some
-            waiter.interrupted(error)
-        conveyor.finish_wait(waiter)
+    await await_parked(conveyor.begin_wait(kind), conveyor.finish_wait)
 
 
 # Workers
@@ -403,13 +393,13 @@ class Results(Delivery, _Reader[R]):
         run = self._run
         if run.finished:
             raise StopIteration
-        if not run.started:
+        if run.unbegun:
             refuse_in_loop("pmap()", "async for … in apmap()")
             run.begin(_feed)
         while True:
             try:
                 run.conveyor.wait(RESULT_KIND)
-                if run.has_failed():
+                if run.learns_of_failure():
                     self._wait()
             except BaseException:
                 self.close()
@@ -466,12 +456,12 @@ class AsyncResults(_Reader[R]):
         run = self._run
         if run.finished:
             raise StopAsyncIteration
-        if not run.started:
+        if run.unbegun:
             run.begin(self._feeder)
         while True:
             try:
                 await _until(run.conveyor, RESULT_KIND)
-                if run.has_failed():
+                if run.learns_of_failure():
                     await self._wait()
             except GeneratorExit:
                 run.finish()
@@ -480,7 +470,7 @@ class AsyncResults(_Reader[R]):
                 await self.aclose()
                 raise
             last = run.is_last_look()
-            value = run.conveyor.next_result()
+            value = self._next_result()
             if value is not nothing_yet:
                 return value
             if last or run.finished:  # The latter: by somebody else, meanwhile.

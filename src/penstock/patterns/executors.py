@@ -123,9 +123,7 @@ class Caller:
         first error. Cancelled if the ambient context ends."""
         self._failure = None
         try:
-            future = self._submit(items)
-            if future is not None:
-                self._continue_after(future)
+            self._continue_after(self._submit(items))
         except BaseException as error:  # noqa: BLE001  a future's, or an executor's, of whatever kind
             self._fail(error)
         try:
@@ -139,20 +137,17 @@ class Caller:
             raise
         return self._failure
 
-    def _continue_after(self, future: Future[Any]) -> None:
+    def _continue_after(self, future: Future[Any] | None) -> None:
         """Have `_ended` called as it ends, in any thread; at once if it has."""
-        while future.done():  # Some executors run what is submitted there and then: not deeper and deeper.
-            following = self._ended(future)
-            if following is None:
+        while future is not None:  # Some executors run what is submitted there and then: not deeper and deeper.
+            if not future.done():
+                future.add_done_callback(self._called_back)
                 return
-            future = following
-        future.add_done_callback(self._called_back)
+            future = self._ended(future)
 
     def _called_back(self, future: Future[Any]) -> None:
         try:
-            following = self._ended(future)
-            if following is not None:
-                self._continue_after(following)
+            self._continue_after(self._ended(future))
         except BaseException as error:  # noqa: BLE001  nobody else would wake the worker
             self._fail(error)
 
