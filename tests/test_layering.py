@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(penstock.__file__).parent
 KERNEL = sorted((PACKAGE / "_kernel").glob("*.py"))
+TO_BE_COMPILED = [path for path in KERNEL if "import cython\n" in path.read_text(encoding="utf-8")]
 ABOVE = sorted(path for path in PACKAGE.rglob("*.py") if "_kernel" not in path.parts)
 
 # What locks, parks or wakes, or is made for it.
 FORBIDDEN_MODULES = {"threading", "_thread", "queue", "multiprocessing", "concurrent", "asyncio", "selectors"}
+# Dictionaries whose type Cython does not know, so that it calls their own method.
+OF_THE_INTERPRETER = {"sys.modules", "above.f_locals", "threading._active"}
 FORBIDDEN_NAMES = {"lock_take", "lock_drop", "wake_all", "park", "Lock", "Parker"}
 
 
@@ -57,6 +60,17 @@ def test_only_loops_know_asyncio(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = {module.partition(".")[0] for module, _ in imports(tree)}
     assert ("asyncio" in modules) == (path.name in {"loops.py", "simulated_loop.py", "virtual_loop.py"})
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in KERNEL if path.with_suffix(".pxd").exists()], ids=lambda path: path.name
+)
+def test_dictionaries_are_asked_in_one_step(path: Path) -> None:
+    """Compiled by Cython, `get` of a dictionary takes its reference after the lookup: free-threaded, too late."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            asked = ast.unparse(node.func.value)
+            assert asked in OF_THE_INTERPRETER, f"{path.name}:{node.lineno}: use dict_get({asked}, key, default)"
 
 
 @pytest.mark.parametrize("path", KERNEL, ids=lambda path: path.name)

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from programs import run_program
 
 from penstock import ShardedMap
 
@@ -95,6 +96,39 @@ def test_no_update_is_lost() -> None:
     in_threads(lambda: count(1), lambda: count(2), lambda: count(3), lambda: grow(1000), lambda: grow(100_000))
     assert sum(counts[key] for key in range(5)) == 9000
     assert len(counts) == 6005
+
+
+def test_what_is_replaced_while_it_is_read_is_freed_once() -> None:
+    """A reader has the old value or the new one, never one that is gone; in a process of its own, for it crashed."""
+    done = run_program("""
+        import threading, time
+        from penstock import ShardedMap
+
+        class Value:
+            number = 1
+
+        shards = ShardedMap(1)
+        shards[1] = Value()
+        end = time.monotonic() + 4
+
+        def replace():
+            while time.monotonic() < end:
+                for _ in range(1000):
+                    shards[1] = Value()
+
+        def read():
+            while time.monotonic() < end:
+                for _ in range(1000):
+                    assert shards.get(1).number + shards[1].number == 2
+
+        threads = [threading.Thread(target=function) for function in (replace, read, read)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print("done")
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_plain_changes_wait_for_a_callback() -> None:

@@ -5,7 +5,7 @@ from penstock._kernel.conveyor cimport Conveyor
 from penstock._kernel.latch cimport Countdown
 from penstock._kernel.locks cimport MutexCore, RWMutexCore
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.native cimport Lock, lock_drop, lock_take
+from penstock._kernel.native cimport Lock, dict_get, lock_drop, lock_take
 from penstock._kernel.operations cimport FOREVER
 from penstock._kernel.seam cimport SEAM, Seam
 from penstock._kernel.shards cimport WAITING as WAITING_FOR_SHARDS

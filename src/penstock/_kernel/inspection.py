@@ -25,7 +25,7 @@ if not cython.compiled:
     from penstock._kernel.alarms import Alarm
     from penstock._kernel.channel import ChannelCore
     from penstock._kernel.conveyor import Conveyor
-    from penstock._kernel.interpreted import lock_drop, lock_take
+    from penstock._kernel.interpreted import dict_get, lock_drop, lock_take
     from penstock._kernel.latch import Countdown
     from penstock._kernel.locks import MutexCore, RWMutexCore
     from penstock._kernel.loops import TaskWaiter
@@ -88,7 +88,7 @@ def add_place(node: Node, parked: dict[Any, Parked]) -> None:
     lock_drop(source._lock)
     if waiter is None or not waiter.waiting():
         return
-    operation = parked.get(waiter)
+    operation = dict_get(parked, waiter, None)
     if operation is None:
         operation = parked[waiter] = parked_by(waiter)
     operation.places.append((source, node.kind))

@@ -145,6 +145,9 @@ def moved(value: Any) -> Any:
     return value
 
 
+dict_get = dict.get
+
+
 def shard_number(key: Any, shards: int) -> int:
     """Which of the shards is the key's: of its hash, spread by Fibonacci hashing, the upper bits."""
     spread = (hash(key) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

@@ -1,5 +1,7 @@
 cimport cython
-from penstock._kernel.native cimport Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, thread_ident
+from penstock._kernel.native cimport (
+    Atomic, Lock, atomic_cas, atomic_load, dict_get, lock_drop, lock_take, thread_ident,
+)
 from penstock._kernel.operations cimport Expiry, deadline_after, expire_at, note, settle, watch_ambient, FOREVER
 from penstock._kernel.scopes cimport Scope
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam

@@ -24,7 +24,16 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Atomic, Lock, atomic_cas, atomic_load, lock_drop, lock_take, thread_ident
+    from penstock._kernel.interpreted import (
+        Atomic,
+        Lock,
+        atomic_cas,
+        atomic_load,
+        dict_get,
+        lock_drop,
+        lock_take,
+        thread_ident,
+    )
     from penstock._kernel.operations import FOREVER, Expiry, expire_at, note, settle, watch_ambient
     from penstock._kernel.seam import SEAM, Interruption
     from penstock._kernel.waiters import Node, Waiter
@@ -182,7 +191,7 @@ class Port:
 
 def port_of(loop: Any) -> Port:
     number = id(loop)
-    port = ports.get(number)
+    port = dict_get(ports, number, None)
     if port is None or port._loop() is not loop:
         port = Port(loop)
         ports[number] = port
@@ -191,7 +200,7 @@ def port_of(loop: Any) -> Port:
 
 
 def _forget_port(number: int, port: Any) -> None:
-    if ports.get(number) is port():
+    if dict_get(ports, number, None) is port():
         ports.pop(number, None)
 
 

@@ -168,6 +168,20 @@ static inline PyObject *pk_moved(PyObject **variable) {
 }
 #define moved(variable) pk_moved(&(variable))
 
+/* The value of a key, or `otherwise`. Cython's own `dict.get` counts the reference after the lookup, when another thread
+   may have replaced the value and freed it. */
+static inline PyObject *dict_get(PyObject *dict, PyObject *key, PyObject *otherwise) {
+    PyObject *value;
+#if PY_VERSION_HEX >= 0x030D0000
+    if (PyDict_GetItemRef(dict, key, &value) != 0) return value; /* NULL after an error */
+#else
+    value = PyDict_GetItemWithError(dict, key);
+    if (value != NULL) return Py_NewRef(value);
+    if (PyErr_Occurred()) return NULL;
+#endif
+    return Py_NewRef(otherwise);
+}
+
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */
 static inline uint32_t pk_random(void) {
     static PK_THREAD_LOCAL uint64_t state = 0;

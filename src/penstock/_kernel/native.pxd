@@ -33,6 +33,7 @@ cdef extern from "native.h":
     object ring_take(Items, Py_ssize_t)
     void ring_put(Items, Py_ssize_t, object) noexcept
     object moved(object)
+    object dict_get(dict, object, object)
     object new_instance(object)
     Py_ssize_t shard_number(object, Py_ssize_t) except -1
 

@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.locks cimport SemaphoreCore
-from penstock._kernel.native cimport Atomic, atomic_load, guarded_cas, shard_number, thread_ident
+from penstock._kernel.native cimport Atomic, atomic_load, dict_get, guarded_cas, shard_number, thread_ident
 
 cdef enum:
     FREE = 0

@@ -23,7 +23,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Atomic, atomic_load, guarded_cas, shard_number, thread_ident
+    from penstock._kernel.interpreted import Atomic, atomic_load, dict_get, guarded_cas, shard_number, thread_ident
     from penstock._kernel.locks import SemaphoreCore
 
     FREE, HELD, CONTENDED = 0, 1, 2
@@ -102,7 +102,7 @@ class Shard:
         """Do threads wait for each other's shards, each in a callback, as they would for ever?"""
         holder = self.holder
         for _ in range(len(WAITING)):
-            shard = WAITING.get(holder)
+            shard = dict_get(WAITING, holder, None)
             if shard is None:
                 return False
             holder = shard.holder
@@ -130,7 +130,7 @@ class ShardedMapCore:
 
     def __getitem__(self, key: Any) -> Any:
         shard = self._shard(key)
-        value = shard.items.get(key, MISSING)
+        value = dict_get(shard.items, key, MISSING)
         if value is MISSING:
             raise KeyError(key)
         return value
@@ -138,7 +138,7 @@ class ShardedMapCore:
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of `key`, or `default`."""
         shard = self._shard(key)
-        return shard.items.get(key, default)
+        return dict_get(shard.items, key, default)
 
     def __contains__(self, key: Any) -> bool:
         shard = self._shard(key)
@@ -198,7 +198,7 @@ class ShardedMapCore:
         shard = self._shard(key)
         taken = shard.take(True)
         try:
-            old = shard.items.get(key, default)
+            old = dict_get(shard.items, key, default)
             if old is MISSING:
                 raise KeyError(key)
             value = function(old)
@@ -214,12 +214,12 @@ class ShardedMapCore:
         If it raises, nothing has changed. The same holds for it as for the function of `update_with`.
         """
         shard = self._shard(key)
-        value = shard.items.get(key, MISSING)
+        value = dict_get(shard.items, key, MISSING)
         if value is not MISSING:
             return value
         taken = shard.take(True)
         try:
-            value = shard.items.get(key, MISSING)
+            value = dict_get(shard.items, key, MISSING)
             if value is MISSING:
                 value = factory()
                 shard.items[key] = value

@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.loops cimport interrupter_for, new_task_waiter, refuse_in_loop
-from penstock._kernel.native cimport LOCKS, thread_ident
+from penstock._kernel.native cimport LOCKS, dict_get, thread_ident
 from penstock._kernel.operations cimport FOREVER
 from penstock._kernel.seam cimport SEAM, Interruption, Runtime, Seam
 from penstock._kernel.threads cimport ThreadWaiter, new_thread_waiter

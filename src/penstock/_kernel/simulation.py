@@ -15,7 +15,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import LOCKS, thread_ident
+    from penstock._kernel.interpreted import LOCKS, dict_get, thread_ident
     from penstock._kernel.loops import interrupter_for, new_task_waiter, refuse_in_loop
     from penstock._kernel.operations import FOREVER
     from penstock._kernel.seam import SEAM, Interruption, Runtime
@@ -109,7 +109,7 @@ class Simulated(Runtime):
 
     def world(self) -> Any:
         """The calling thread's world, or None."""
-        return self.worlds.get(thread_ident())
+        return dict_get(self.worlds, thread_ident(), None)
 
     def monotonic(self) -> float:
         world = self.world()
