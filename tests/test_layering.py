@@ -62,9 +62,7 @@ def test_only_loops_know_asyncio(path: Path) -> None:
     assert ("asyncio" in modules) == (path.name in {"loops.py", "simulated_loop.py", "virtual_loop.py"})
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in KERNEL if path.with_suffix(".pxd").exists()], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", TO_BE_COMPILED, ids=lambda path: path.name)
 def test_dictionaries_are_asked_in_one_step(path: Path) -> None:
     """Compiled by Cython, `get` of a dictionary takes its reference after the lookup: free-threaded, too late."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
