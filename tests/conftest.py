@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# Free-threaded, CPython up to 3.14.5 crashes when garbage is collected in the instant in which an asyncio task ends
+# in a thread that is not its loop's (CPython issue 153809), and asyncio.run lets the tasks of other loops end in its
+# thread. So garbage is collected between tests.
+COLLECTS_BETWEEN_TESTS = not getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info < (3, 14, 6)
+MUCH_GARBAGE = 20_000
+
+
 def pytest_report_header() -> str:
     kernel = "compiled" if penstock.COMPILED else "interpreted"
     gil = "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
@@ -28,6 +35,13 @@ def pytest_configure() -> None:
     # A shell starts what it runs in the background with Ctrl-C ignored; what tests start would inherit it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if COLLECTS_BETWEEN_TESTS:
+        gc.disable()
+
+
+def pytest_runtest_teardown() -> None:
+    if COLLECTS_BETWEEN_TESTS and gc.get_count()[0] > MUCH_GARBAGE:
+        gc.collect()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

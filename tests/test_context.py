@@ -862,3 +862,17 @@ def test_storm_of_async_scopes() -> None:
         assert sum(counts) > 0
 
     run(body())
+
+
+def test_who_ends_a_scope_never_has_its_task() -> None:
+    """What may outlive a task in another thread does not refer to it: CPython 3.14.5, free-threaded, crashes when a
+    task ends in a thread that is not its loop's while garbage is collected (CPython issue 153809)."""
+
+    async def scenario() -> None:
+        async with Context.background().with_cancel() as scope:
+            interrupter = scope.interrupter()
+            assert asyncio.current_task() in gc.get_referents(interrupter)
+        shared = [scope, interrupter]
+        assert not [thing for thing in gc.get_referents(*shared) if isinstance(thing, asyncio.Task)]
+
+    asyncio.run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from colours import COLOURS
 from programs import run_program
+from waiting import until
 
 from penstock import (
     Cancelled,
@@ -263,6 +265,32 @@ def test_losing_cases_leave_no_trace() -> None:
     grown, waiting = map(int, done.stdout.split())
     assert grown < 20_000
     assert waiting == 0
+
+
+def test_what_a_lost_send_would_have_sent_is_let_go() -> None:
+    """The winner's place in its channel keeps nothing of the losers (S6); dropped there, a loser's finalizer that uses
+    that channel found it locked for ever."""
+
+    class Looks:
+        def __init__(self, channel: Channel[object]) -> None:
+            self._channel = channel
+
+        def __del__(self) -> None:
+            looks.append(len(self._channel))
+
+    looks: list[int] = []
+    full: Channel[object] = Channel(1)
+    silent: Channel[object] = Channel()
+    full.send("first")
+    cases = [silent.sending(Looks(full)), full.sending("won")]
+    thread = threading.Thread(target=lambda: select(*cases), daemon=True)
+    thread.start()
+    until(lambda: full.statistics().waiting_senders == 1)
+    assert full.recv() == "first"
+    thread.join(10)
+    cases.clear()
+    gc.collect()
+    assert looks == [1]
 
 
 def test_timed_out_selects_leave_no_trace() -> None:

@@ -1,26 +1,14 @@
-"""What the tests of reports and leaks share: waiting until tasks are parked, and letting them go again."""
+"""What the tests of reports and leaks share: telling what is parked, and letting it go again."""
 
 from __future__ import annotations
 
 import gc
 import time
-from typing import TYPE_CHECKING, Any
+
+from waiting import LIMIT
 
 from penstock import Cancelled
 from penstock._kernel.inspection import fail, parked_operations
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-LIMIT = 20
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until `condition` holds; fail if it does not before long."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it has not come to that"
-        time.sleep(0.005)
 
 
 def parked(*operations: str) -> bool:

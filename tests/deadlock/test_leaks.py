@@ -17,7 +17,8 @@ from subprocess import run
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from parking import LIMIT, parked, release_all, until
+from parking import parked, release_all
+from waiting import LIMIT, until
 
 import penstock
 from penstock import (

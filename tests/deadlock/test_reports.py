@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from parking import LIMIT, parked, release_all, until
+from parking import parked, release_all
+from waiting import LIMIT, until
 
 from penstock import (
     Cancelled,

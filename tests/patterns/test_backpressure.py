@@ -28,13 +28,6 @@ from penstock.patterns.limits import Window
 colours = pytest.mark.parametrize("colour", COLOURS, ids=lambda colour: colour.name)
 
 
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.001)
-
-
 @colours
 def test_what_does_not_fit_is_rejected_at_once(colour: Any) -> None:
     async def body(ops: Any) -> None:

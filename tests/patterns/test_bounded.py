@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import os
 import sys
@@ -14,6 +13,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import until_collected
 
 import penstock
 from penstock import Cancelled, Channel, DeadlineExceeded, afor_each, apmap, cancel_scope, fail_after, for_each, pmap
@@ -21,14 +21,6 @@ from penstock.patterns import bounded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        gc.collect()
-        time.sleep(0.001)
 
 
 def double(value: int) -> int:
@@ -193,7 +185,7 @@ def test_the_first_failure_is_raised_bare_in_its_place() -> None:
     with pytest.raises(ValueError, match="5"):
         next(results)
     assert next(results, "ended") == "ended"
-    until(lambda: watch.active == 0)
+    until_collected(lambda: watch.active == 0)
 
 
 def test_a_failure_cancels_what_is_under_way() -> None:
@@ -341,7 +333,7 @@ def test_an_interrupt_inside_passes_bare(error: type[BaseException]) -> None:
     for results in (pmap(interrupts, range(50), limit=2), pmap(double, items(), limit=2)):
         with pytest.raises(error):
             list(results)
-        until(lambda results=results: results._run.at_work.count() == 0)
+        until_collected(lambda results=results: results._run.at_work.count() == 0)
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -401,7 +393,7 @@ def test_leaving_early_leaks_nothing() -> None:
         else:
             results.close()
             results.close()
-        until(lambda run=run: run.at_work.count() == 0)
+        until_collected(lambda run=run: run.at_work.count() == 0)
         assert watch.active == 0
 
 
@@ -429,7 +421,7 @@ def test_results_that_are_cut_short_do_not_look_complete(ordered: bool) -> None:
     with cancel_scope():
         results = pmap(double, range(5), limit=2, ordered=ordered)
         assert sorted(next(results) for _ in range(5)) == [0, 2, 4, 6, 8]
-        until(results._run.conveyor.all_read)  # It has been noticed that there is no sixth.
+        until_collected(results._run.conveyor.all_read)  # It has been noticed that there is no sixth.
     assert list(results) == []  # There was no more.
 
     async def body() -> None:
@@ -777,7 +769,7 @@ def test_two_threads_may_begin_to_read_at_once() -> None:
 def test_closing_in_another_thread_does_not_look_like_the_end() -> None:
     results = pmap(penstock.sleep, [20, 20], limit=2)
     reader = penstock.go(list, results)
-    until(lambda: results._run.workers == 2)
+    until_collected(lambda: results._run.workers == 2)
     results.close()
     with pytest.raises(Cancelled):
         reader.result(20)

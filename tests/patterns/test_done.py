@@ -12,17 +12,11 @@ import weakref
 from typing import Any
 
 import pytest
+from waiting import until
 
 import penstock
 from penstock import Cancelled, Channel, DeadlineExceeded, OutOfCapacity, cancel_scope, fail_after
 from penstock.patterns.done import abandoned, acall, afirst, call, first, limit_abandoned
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.001)
 
 
 def test_call_gives_the_result_or_the_error() -> None:

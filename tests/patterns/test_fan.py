@@ -6,11 +6,11 @@ import asyncio
 import gc
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
 from colours import COLOURS
+from waiting import until_collected
 
 import penstock
 from penstock import Cancelled, Channel, ChannelClosed, Group, WouldBlock, cancel_scope, move_on_after, select
@@ -26,14 +26,6 @@ def filled(*values: Any, error: BaseException | None = None) -> Channel[Any]:
         channel.send_nowait(value)
     channel.close(error)
     return channel
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        gc.collect()
-        time.sleep(0.001)
 
 
 def test_fan_in_gives_everything_and_closes(colour: Any) -> None:
@@ -319,12 +311,12 @@ def test_with_the_last_reader_goes_the_task(colour: Any) -> None:
     async def body(ops: Any) -> None:
         source: Channel[int] = Channel(1)
         one, two = broadcast(source, 2)
-        until(lambda: source.statistics().waiting_receivers == 1)
+        until_collected(lambda: source.statistics().waiting_receivers == 1)
         one.leave()
         one.leave()
         assert source.statistics().waiting_receivers == 1
         del one, two
-        until(lambda: source.statistics().waiting_receivers == 0)
+        until_collected(lambda: source.statistics().waiting_receivers == 0)
         await ops.send(source, 1)
         assert source.recv_nowait() == 1
 
@@ -336,7 +328,7 @@ def test_the_context_ends_the_task(colour: Any) -> None:
         source: Channel[int] = Channel(1)
         with cancel_scope():
             readers = broadcast(source, 2)
-            until(lambda: source.statistics().waiting_receivers == 1)
+            until_collected(lambda: source.statistics().waiting_receivers == 1)
         for reader in readers:
             with pytest.raises(ChannelClosed) as caught:
                 await ops.recv(reader, timeout=10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import sys
 import threading
@@ -12,20 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import until_collected
 
 import penstock
 from penstock import Cancelled, Channel, DeadlineExceeded, Group, Stream, cancel_scope, fail_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        gc.collect()
-        time.sleep(0.001)
 
 
 async def numbers(n: int) -> AsyncIterator[int]:
@@ -311,7 +303,7 @@ def test_leaving_early_leaves_nothing_running(colour: str) -> None:
 
             asyncio.run(body())
         del stream
-        until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+        until_collected(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
 
 
 def at_work(frame: Any) -> bool:
@@ -343,12 +335,12 @@ def test_a_source_that_does_not_react_is_left_behind() -> None:
     stream = Stream(stuck()).flat_map(lambda value: [value]).map(str, limit=2).map(int).flat_map(tidy)
     reading: Any = iter(stream)
     assert next(reading) == 1
-    until(lambda: any(at_work(frame) for frame in sys._current_frames().values()))
+    until_collected(lambda: any(at_work(frame) for frame in sys._current_frames().values()))
     time.sleep(0.05)
     reading.close()
     assert closed == [1]
     release.set()
-    until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+    until_collected(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
 
 
 def test_all_stages_are_closed_although_one_fails_to() -> None:
@@ -541,7 +533,7 @@ def test_a_branch_that_stands_still_bounds_the_others() -> None:
     assert len(taken) <= 3
     left.close()  # type: ignore[attr-defined]
     right.close()  # type: ignore[attr-defined]
-    until(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
+    until_collected(lambda: not any(at_work(frame) for frame in sys._current_frames().values()))
 
 
 @both

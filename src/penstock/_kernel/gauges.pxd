@@ -23,7 +23,7 @@ cdef class GaugeCore(Gate):
     cdef bint _learning
     @cython.locals(admitted=bint, alone=bint)
     cpdef bint admit_now(self)
-    @cython.locals(turned_out=Node, outcome=int, queued=Py_ssize_t)
+    @cython.locals(turned_out=Node, waiter=Waiter, outcome=int, queued=Py_ssize_t)
     cdef int _join(self, Node node) except -2
     @cython.locals(refuses=bint)
     cdef bint _refuses(self, int priority)

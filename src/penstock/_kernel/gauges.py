@@ -96,6 +96,7 @@ class GaugeCore(Gate):
     def _join(self, node: Node) -> int:
         """Admit, queue (-1) or refuse `node`."""
         turned_out = None
+        waiter = None
         outcome = -1
         lock_take(self._lock)
         try:
@@ -109,7 +110,9 @@ class GaugeCore(Gate):
                     turned_out = self._last_below(node.kind)
                     if turned_out is not None:
                         self._queue.remove(turned_out)
-                        if not turned_out.fire():
+                        if turned_out.fire():
+                            waiter = turned_out.waiter
+                        else:
                             turned_out = None  # It gave up in this instant.
                 if queued < self._queue_size or turned_out is not None:
                     self._stand(node, newest_first=2 * queued > self._queue_size)
@@ -117,8 +120,8 @@ class GaugeCore(Gate):
                     outcome = FULL
         finally:
             lock_drop(self._lock)
-        if turned_out is not None:
-            wake_all(turned_out.waiter)
+        if waiter is not None:
+            wake_all(waiter)
         return outcome
 
     def _refuses(self, priority: int) -> bool:

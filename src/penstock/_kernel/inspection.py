@@ -174,9 +174,10 @@ def name_of_channel(channel: ChannelCore) -> str | None:
 def timer_of(alarm: Alarm) -> tuple[Any, float | None]:
     """The channel on which a timer or ticker sends, None if it is gone; and when it does so, None if it is stopped."""
     try:
-        channel = alarm._channel()
+        reference = alarm._channel
     except AttributeError:  # As above.
         return None, None
+    channel = None if reference is None else reference()
     if channel is None:
         return None, None
     lock_take(channel._lock)

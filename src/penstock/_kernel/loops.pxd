@@ -41,7 +41,7 @@ cdef class Port:
     cdef object __weakref__
     @cython.locals(batch=Batch, fresh=Batch)
     cdef bint post(self, object loop, object item)
-    @cython.locals(spare=list, items=list)
+    @cython.locals(spare=list, items=list, current=object)
     cdef list _take(self, Batch batch)
     cpdef _drain(self, Batch batch)
 
@@ -66,7 +66,9 @@ cdef TaskWaiter new_task_waiter()
 @cython.final
 cdef class Interrupter(Interruption):
     cdef Scope scope
+    cdef object _loop
     cdef object _task
+    cdef size_t _number
     cdef Py_ssize_t _cancelling
     cdef bint _delivered
     cdef bint _shown

@@ -9,6 +9,8 @@ Invariants
       that is closed, or dropped, with wake-ups in it drops the batch.
   L3. Who finds a loop closed, and a batch that is dropped, gives back what was handed to the loop's tasks
       (`Waiter.retract`): they will not run again.
+  L4. What is shared with other threads refers to no asyncio task, so that none ends in a thread that is not its loop's:
+      free-threaded, CPython up to 3.14.5 crashes when it collects garbage in that instant (CPython issue 153809).
 """
 
 from __future__ import annotations
@@ -122,8 +124,10 @@ class Batch:
         self.items: list[Any] = []
 
     def __del__(self) -> None:
-        if self.items and not sys.is_finalizing():
-            for item in self.items:
+        items = self.items
+        self.items = []  # A task woken here may post to its loop, and find this batch while it ends.
+        if items and not sys.is_finalizing():
+            for item in items:
                 item._stranded()
 
 
@@ -179,12 +183,15 @@ class Port:
     def _take(self, batch: Batch) -> list[Any]:
         """What stands in the batch; what comes next goes into another."""
         spare: list[Any] = []
+        current: Any = None  # Dropped when the lock has been: what another batch does in its end takes the lock.
         lock_take(self._lock)
         reference = self._batch
         items = batch.items
         batch.items = spare
-        if reference is not None and reference() is batch:
-            self._batch = None
+        if reference is not None:
+            current = reference()
+            if current is batch:
+                self._batch = None
         lock_drop(self._lock)
         return items
 
@@ -288,13 +295,20 @@ def new_task_waiter() -> TaskWaiter:
 class Interrupter(Interruption):
     """Interrupts by the asyncio task's own cancellation.
 
-    Everything but `interrupt` happens in the thread that runs the loop.
+    Everything but `interrupt` and `shown` happens in the thread that runs the loop. Others, who may be the last to have
+    the interrupter, never have the task (L4): it is let go when the scope is left. `_number` tells which it was.
     """
 
-    __slots__ = ("_cancelling", "_delivered", "_left", "_shown", "_task", "scope")
+    __slots__ = ("_cancelling", "_delivered", "_left", "_loop", "_number", "_shown", "_task", "scope")
+
+    def __init__(self) -> None:
+        self._task: Any = None
+        self._delivered = False
+        self._shown = False
+        self._left = False
 
     def interrupt(self) -> None:
-        loop = self._task.get_loop()
+        loop = self._loop
         if running_loop() is loop:
             self._woken()
         elif not loop.is_closed():
@@ -302,37 +316,39 @@ class Interrupter(Interruption):
 
     def _woken(self) -> None:
         # Behind the steps of tasks already woken: if one of them is this task, it has seen the ending by then.
-        self._task.get_loop().call_soon(self._deliver)
+        self._loop.call_soon(self._deliver)
 
     def _stranded(self) -> None:
         """The loop is closed: there is no await to interrupt."""
 
-    def interrupts(self, task: Any) -> bool:
-        return self._task is task
+    def interrupts(self, number: int) -> bool:
+        return self._number == number
 
     def _deliver(self) -> None:
         if self._left or self._shown:
             return
         scope = self.scope
-        outer = scope._outer
+        outer = scope.outer()
         while outer is not None:  # An enclosing scope that ends for the same reason interrupts for both.
             interrupter = outer.interrupter()
-            if interrupter is not None and interrupter.interrupts(self._task) and outer.origin() is scope.origin():
+            if interrupter is not None and interrupter.interrupts(self._number) and outer.origin() is scope.origin():
                 return
-            outer = outer._outer
+            outer = outer.outer()
         self._delivered = True
         self._task.cancel("the ambient context has ended")
 
     def shown(self) -> None:
-        if asyncio_task() is self._task:
+        if id(asyncio_task()) == self._number:
             self._shown = True
 
     def leave(self, error: BaseException | None) -> bool:
+        task = self._task
+        self._task = None
         self._left = True
         if not self._delivered:
             return False
         self._delivered = False
-        if self._task.uncancel() > self._cancelling:
+        if task.uncancel() > self._cancelling:
             return False
         if isinstance(error, CancelledError):
             return True
@@ -341,7 +357,7 @@ class Interrupter(Interruption):
 
     def unnoticed(self) -> bool:
         # From Python 3.13 on, `uncancel` takes the request back by itself.
-        return self._delivered and bool(getattr(self._task, "_must_cancel", False))
+        return self._delivered and bool(getattr(asyncio_task(), "_must_cancel", False))
 
     async def absorb(self) -> None:
         try:  # noqa: SIM105  compiled as it stands
@@ -352,17 +368,18 @@ class Interrupter(Interruption):
 
 def interrupter_for(scope: Any) -> Interrupter:
     """For the running asyncio task, which enters `scope`."""
-    task = asyncio_task()
+    loop = running_loop()
+    task = None if loop is None else current_task(loop)
     if task is None:
         raise RuntimeError("no running asyncio task: outside one, use 'with' instead of 'async with'")
     interrupter = Interrupter.__new__(Interrupter)
+    if not cython.compiled:
+        interrupter.__init__()  # type: ignore[misc]  # compiled, a new interrupter is as its __init__ makes it
+    interrupter._loop = loop
     interrupter._task = task
+    interrupter._number = id(task)
     interrupter._cancelling = task.cancelling()
     interrupter.scope = scope
-    if not cython.compiled:
-        interrupter._delivered = False
-        interrupter._shown = False
-        interrupter._left = False
     return interrupter
 
 

@@ -242,5 +242,6 @@ static void parking_after_fork(void) {
     pk_poke(pk_processors, 0);
 #if PK_LOCKS
     pk_pool_lock = (PyMutex){0};
+    pk_pooled = 0; /* Another thread may have been amid them. */
 #endif
 }

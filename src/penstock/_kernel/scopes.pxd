@@ -52,9 +52,13 @@ cdef class Scope(Source):
     cdef bint over(self) except -1
     @cython.locals(interrupter=Interruption)
     cpdef Interruption interrupter(self)
+    @cython.locals(outer=Scope)
+    cdef Scope outer(self)
+    @cython.locals(old=Scope)
+    cdef Scope _exchange_outer(self, Scope new)
     @cython.locals(old=Interruption)
     cdef Interruption _exchange_interrupter(self, Interruption new)
-    @cython.locals(interrupter=Interruption)
+    @cython.locals(interrupter=Interruption, outer=Scope)
     cpdef Scope _tell_interrupter(self)
     cdef bint end(self, Scope origin, bint by_deadline, object cause) except *
     @cython.locals(below=list, scope=Scope, child=Scope, interrupters=list, interrupter=Interruption)

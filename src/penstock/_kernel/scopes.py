@@ -321,7 +321,8 @@ class Scope(Source):
         interrupter = self.interrupter()
         if interrupter is not None:
             interrupter.shown()
-        return self.parent if self._outer is None else self._outer
+        outer = self.outer()
+        return self.parent if outer is None else outer
 
     # Ending
 
@@ -461,6 +462,22 @@ class Scope(Source):
         lock_drop(self._lock)
         return old
 
+    @cython.final
+    def outer(self) -> Scope | None:
+        """While it is entered: the scope that was ambient before, if any. Asked by those who have it from its task."""
+        lock_take(self._lock)
+        outer = self._outer
+        lock_drop(self._lock)
+        return outer
+
+    @cython.final
+    def _exchange_outer(self, new: Scope | None) -> Scope | None:
+        lock_take(self._lock)
+        old = self._outer
+        self._outer = new
+        lock_drop(self._lock)
+        return old
+
     def description(self) -> str:
         """How this context was derived."""
         if self.parent is None:
@@ -537,7 +554,7 @@ class Scope(Source):
             raise RuntimeError("the background context is no scope; use attach(), or derive one with with_cancel()")
         if not atomic_cas(self._entries, 0, 1):
             raise RuntimeError("this context has been entered before; derive a new one, or use attach()")
-        self._outer = ambient()
+        self._exchange_outer(ambient())
         self._token = ambient_set(self)
 
     @cython.final
@@ -547,7 +564,7 @@ class Scope(Source):
         try:
             ambient_reset(token)
         finally:
-            self._outer = None
+            self._exchange_outer(None)
             self.end(self, False, None)
 
     def __enter__(self) -> Any:

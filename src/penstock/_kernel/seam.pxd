@@ -4,7 +4,7 @@ cdef class Interruption:
     cdef void interrupt(self) except *
     cdef void shown(self) except *
     cdef bint leave(self, object error) except -1
-    cdef bint interrupts(self, object task) except -1
+    cdef bint interrupts(self, size_t number) except -1
     cpdef bint unnoticed(self) except -1
 
 cdef class Runtime:

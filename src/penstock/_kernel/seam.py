@@ -36,8 +36,8 @@ class Interruption:
         """The task leaves the scope with `error`. True if that is the interruption delivered here, and nothing else."""
         raise NotImplementedError
 
-    def interrupts(self, task: Any) -> bool:
-        """Is it that task which it interrupts?"""
+    def interrupts(self, number: int) -> bool:
+        """Does it interrupt the asyncio task with that `id`?"""
         raise NotImplementedError
 
     def unnoticed(self) -> bool:

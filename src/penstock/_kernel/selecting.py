@@ -290,8 +290,9 @@ def select(*cases: Any, timeout: float | None = None, default: bool = False) -> 
 
 
 def select_from(cases: tuple[Any, ...], timeout: Any, default: bool) -> Any:
-    if SEAM.select_watcher is not None:
-        return SEAM.select_watcher(select_unwatched, cases, timeout, default)
+    watcher = SEAM.select_watcher
+    if watcher is not None:
+        return watcher(select_unwatched, cases, timeout, default)
     return select_among(cases, timeout, default)
 
 

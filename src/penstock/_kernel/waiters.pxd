@@ -1,6 +1,6 @@
 from penstock._kernel.native cimport (
-    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Gap, Lock, atomic_cas, atomic_load, lock_drop, lock_take, shared,
-    thread_ident,
+    EXPIRED, FIRED, WAITING, WITHDRAWN, Atomic, Gap, Lock, atomic_cas, atomic_load, guarded_cas, lock_drop, lock_take,
+    shared, thread_ident,
 )
 cimport cython
 
@@ -55,6 +55,7 @@ cdef class Source:
 
 cdef class Waiter:
     cdef Atomic _state
+    cdef Atomic _leaving
     cdef int _generation
     cdef int _slots
     cdef unsigned long _ident
@@ -74,6 +75,8 @@ cdef class Waiter:
     cdef Node fired(self)
     @cython.locals(node=Node)
     cdef bint discard_nodes(self, Node fired) except -1
+    @cython.locals(node=Node, following=Node, fired=Node)
+    cdef Node leave_queues(self, int slot)
     @cython.locals(node=Node, state=int)
     cdef bint retract(self) except -1
     cdef bint wake(self) except -1

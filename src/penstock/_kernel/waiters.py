@@ -11,7 +11,9 @@ Invariants
   W3. A node stands in one queue at most, and `node.queue` names it; both are guarded by the source's lock. Nodes whose
       waiter has been decided otherwise may still stand there: whoever meets one passes it over.
   W4. Waiters are woken after every lock has been released. Each fired waiter is woken once.
-  W5. When an operation returns or raises, none of its nodes stands in a queue, and its waiter refers to none of them.
+  W5. When an operation returns or raises, none of its nodes stands in a queue, its waiter refers to none of them, and
+      none to another: what fired may go on to stand in a channel, and must not keep there what has not happened.
+  W6. Who takes a waiter's nodes has them for itself: its task, or who finds that its loop is closed.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if not cython.compiled:
         Lock,
         atomic_cas,
         atomic_load,
+        guarded_cas,
         lock_drop,
         lock_take,
         shared,
@@ -226,6 +229,7 @@ class Waiter:
         "_failure",
         "_generation",
         "_ident",
+        "_leaving",
         "_next",
         "_nodes",
         "_operation",
@@ -238,6 +242,7 @@ class Waiter:
         self.begin()
         if not cython.compiled:
             self._state = Atomic()
+            self._leaving: Atomic  # Of the compiled kernel alone, whose references must not be taken twice.
             self._slots = 0
             self._next: Waiter | None = None
             self._nodes: Node | None = None
@@ -284,34 +289,43 @@ class Waiter:
 
     def discard_nodes(self, fired: Node | None) -> bool:
         """Leave every queue (W5). `fired` left its own when it fired."""
+        self.leave_queues(-1 if fired is None else fired.slot)
+        return True
+
+    def leave_queues(self, slot: int) -> Node | None:
+        """As `discard_nodes`; returns the node that fired, the one with that number."""
+        if cython.compiled and not guarded_cas(self._leaving, 0, 1):
+            return None
         node = self._nodes
         self._nodes = None
+        fired = None
         while node is not None:
-            if node is not fired:
+            if node.slot == slot:
+                fired = node
+            else:
                 node.source.discard(node)
-            node = node.sibling
-        return True
+            following = node.sibling
+            node.sibling = None
+            node = following
+        return fired
 
     def retract(self) -> bool:
         """Make the operation not have happened; False if it has, for good. Called by the task that gives up, or by who
         finds that the task can never be woken."""
-        if atomic_cas(self._state, WAITING, WITHDRAWN):
-            self.discard_nodes(None)
-            return True
-        node = self.fired()
+        state = WAITING
+        if not atomic_cas(self._state, WAITING, WITHDRAWN):
+            state = atomic_load(self._state)
+            if state >= FIRED and not atomic_cas(self._state, state, WITHDRAWN):
+                return True  # Given up already.
+        node = self.leave_queues(state - FIRED)
         if node is None:
-            self.discard_nodes(None)
             return True
-        state = atomic_load(self._state)
-        if state < FIRED or not atomic_cas(self._state, state, WITHDRAWN):
-            return True  # Given up already.
-        self.discard_nodes(node)
         node.source.synchronise()
         node.waiter = None
         if node.source.take_back(node):
             return True
-        node.sibling = None
         self._nodes = node
+        guarded_cas(self._leaving, 1, 0)
         atomic_cas(self._state, WITHDRAWN, state)
         return False
 
