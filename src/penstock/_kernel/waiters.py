@@ -325,7 +325,8 @@ class Waiter:
         if node.source.take_back(node):
             return True
         self._nodes = node
-        guarded_cas(self._leaving, 1, 0)
+        if cython.compiled:
+            guarded_cas(self._leaving, 1, 0)
         atomic_cas(self._state, WITHDRAWN, state)
         return False
 
