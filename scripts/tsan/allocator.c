@@ -1,38 +1,45 @@
 /* Tells ThreadSanitizer that what was done with a block of memory comes before what is done with it when it has been
-   given out again. `install` wraps the allocator of objects. */
+   given out again. `install` wraps the allocators of objects and of what belongs to them. */
 #include <Python.h>
 #include <sanitizer/tsan_interface.h>
 
-static PyMemAllocatorEx original;
+static PyMemAllocatorEx originals[2];
 
 static void *given_out(void *block) {
     if (block != NULL) __tsan_acquire(block);
     return block;
 }
 
-static void *tsan_malloc(void *context, size_t size) {
-    return given_out(original.malloc(original.ctx, size));
+static void *tsan_malloc(void *original, size_t size) {
+    PyMemAllocatorEx *allocator = original;
+    return given_out(allocator->malloc(allocator->ctx, size));
 }
 
-static void *tsan_calloc(void *context, size_t count, size_t size) {
-    return given_out(original.calloc(original.ctx, count, size));
+static void *tsan_calloc(void *original, size_t count, size_t size) {
+    PyMemAllocatorEx *allocator = original;
+    return given_out(allocator->calloc(allocator->ctx, count, size));
 }
 
-static void *tsan_realloc(void *context, void *block, size_t size) {
+static void *tsan_realloc(void *original, void *block, size_t size) {
+    PyMemAllocatorEx *allocator = original;
     if (block != NULL) __tsan_release(block);
-    return given_out(original.realloc(original.ctx, block, size));
+    return given_out(allocator->realloc(allocator->ctx, block, size));
 }
 
-static void tsan_free(void *context, void *block) {
+static void tsan_free(void *original, void *block) {
+    PyMemAllocatorEx *allocator = original;
     if (block != NULL) {
         __tsan_acquire(block);
         __tsan_release(block);
     }
-    original.free(original.ctx, block);
+    allocator->free(allocator->ctx, block);
 }
 
 void install(void) {
-    PyMemAllocatorEx wrapper = {NULL, tsan_malloc, tsan_calloc, tsan_realloc, tsan_free};
-    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &original);
-    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &wrapper);
+    PyMemAllocatorDomain domains[2] = {PYMEM_DOMAIN_OBJ, PYMEM_DOMAIN_MEM};
+    for (int at = 0; at < 2; at++) {
+        PyMemAllocatorEx wrapper = {&originals[at], tsan_malloc, tsan_calloc, tsan_realloc, tsan_free};
+        PyMem_GetAllocator(domains[at], &originals[at]);
+        PyMem_SetAllocator(domains[at], &wrapper);
+    }
 }

@@ -78,10 +78,10 @@ class Shard:
 
     def _wait(self) -> bool:
         me = thread_ident()
-        self.contended += 1
         suspected = False
         while True:
             if guarded_cas(self._state, FREE, CONTENDED):
+                self.contended += 1
                 return True
             if atomic_load(self._state) == CONTENDED or guarded_cas(self._state, HELD, CONTENDED):
                 WAITING[me] = self
