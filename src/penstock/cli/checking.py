@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -54,7 +51,7 @@ def _read(listing: str, digits: int) -> tuple[list[tuple[bytes, str]], int]:
     expected: list[tuple[bytes, str]] = []
     malformed = 0
     try:
-        with nullcontext(sys.stdin.buffer) if listing == "-" else Path(listing).open("rb") as source:
+        with click.open_file(listing, "rb") as source:
             for line in source:
                 parsed = parse_line(line.removesuffix(b"\n").removesuffix(b"\r"), digits)
                 if parsed is not None:
