@@ -102,6 +102,19 @@ static inline double monotonic(void) {
 #endif
 }
 
+/* ---- the calling thread, as threading.get_ident() has it ---- */
+
+#if defined(__linux__) && defined(__x86_64__) && defined(__GNUC__)
+/* What pthread_self() returns there: the thread pointer, which points to itself. */
+static inline unsigned long thread_ident(void) {
+    unsigned long ident;
+    __asm__("movq %%fs:0, %0" : "=r"(ident));
+    return ident;
+}
+#else
+#define thread_ident() PyThread_get_thread_ident()
+#endif
+
 /* ---- shortcuts into CPython ---- */
 
 /* The ambient scope, or None: the value of the context variable that the including module has bound. `scopes.py` keeps

@@ -15,7 +15,7 @@ cdef extern from "native.h" nogil:
     void lock_drop(Lock) noexcept
 
     double monotonic() noexcept
-    unsigned long thread_ident "PyThread_get_thread_ident"() noexcept
+    unsigned long thread_ident() noexcept
     Py_ssize_t random_below(Py_ssize_t) noexcept
 
     # True where kernel locks are real, so that several have to be taken in order.
