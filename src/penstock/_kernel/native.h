@@ -195,6 +195,11 @@ static inline PyObject *dict_get(PyObject *dict, PyObject *key, PyObject *otherw
     return Py_NewRef(otherwise);
 }
 
+/* The same of one of several dictionaries, the references to which are not counted: those who only look share nothing. */
+static inline PyObject *dict_get_at(pk_items dictionaries, Py_ssize_t at, PyObject *key, PyObject *otherwise) {
+    return dict_get(dictionaries[at], key, otherwise);
+}
+
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */
 static inline uint32_t pk_random(void) {
     static PK_THREAD_LOCAL uint64_t state = 0;

@@ -34,6 +34,7 @@ cdef extern from "native.h":
     void ring_put(Items, Py_ssize_t, object) noexcept
     object moved(object)
     object dict_get(dict, object, object)
+    object dict_get_at(Items, Py_ssize_t, object, object)
     object new_instance(object)
     Py_ssize_t shard_number(object, Py_ssize_t) except -1
 

@@ -1,6 +1,8 @@
 cimport cython
 from penstock._kernel.locks cimport SemaphoreCore
-from penstock._kernel.native cimport Atomic, atomic_load, dict_get, guarded_cas, shard_number, thread_ident
+from penstock._kernel.native cimport (
+    Atomic, Items, atomic_load, dict_get, dict_get_at, guarded_cas, items_of, shard_number, thread_ident,
+)
 
 cdef enum:
     FREE = 0
@@ -27,6 +29,8 @@ cdef class Shard:
 
 cdef class ShardedMapCore:
     cdef list _shards
+    cdef list _dictionaries
+    cdef Items _parts
     cdef Py_ssize_t _size
     cdef object __weakref__
     cdef Shard _shard(self, object key)

@@ -23,7 +23,16 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Atomic, atomic_load, dict_get, guarded_cas, shard_number, thread_ident
+    from penstock._kernel.interpreted import (
+        Atomic,
+        atomic_load,
+        dict_get,
+        dict_get_at,
+        guarded_cas,
+        items_of,
+        shard_number,
+        thread_ident,
+    )
     from penstock._kernel.locks import SemaphoreCore
 
     FREE, HELD, CONTENDED = 0, 1, 2
@@ -114,7 +123,7 @@ class Shard:
 class ShardedMapCore:
     """A mutable mapping in shards, without what `collections.abc` gives to it."""
 
-    __slots__ = ("__weakref__", "_shards", "_size")
+    __slots__ = ("__weakref__", "_dictionaries", "_parts", "_shards", "_size")
 
     def __init__(self, shards: int = 16) -> None:
         if isinstance(shards, bool) or not isinstance(shards, int):
@@ -123,26 +132,25 @@ class ShardedMapCore:
             raise ValueError(f"the number of shards must be 1 or more, not {shards}")
         self._size = shards
         self._shards = [Shard() for _ in range(shards)]
+        self._dictionaries = [cython.cast(Shard, shard).items for shard in self._shards]
+        self._parts = items_of(self._dictionaries)
 
     @cython.final
     def _shard(self, key: Any) -> Shard:
         return self._shards[shard_number(key, self._size)]
 
     def __getitem__(self, key: Any) -> Any:
-        shard = self._shard(key)
-        value = dict_get(shard.items, key, MISSING)
+        value = dict_get_at(self._parts, shard_number(key, self._size), key, MISSING)
         if value is MISSING:
             raise KeyError(key)
         return value
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of `key`, or `default`."""
-        shard = self._shard(key)
-        return dict_get(shard.items, key, default)
+        return dict_get_at(self._parts, shard_number(key, self._size), key, default)
 
     def __contains__(self, key: Any) -> bool:
-        shard = self._shard(key)
-        return key in shard.items
+        return dict_get_at(self._parts, shard_number(key, self._size), key, MISSING) is not MISSING
 
     def __len__(self) -> int:
         return self.length()
@@ -213,10 +221,10 @@ class ShardedMapCore:
 
         If it raises, nothing has changed. The same holds for it as for the function of `update_with`.
         """
-        shard = self._shard(key)
-        value = dict_get(shard.items, key, MISSING)
+        value = self.get(key, MISSING)
         if value is not MISSING:
             return value
+        shard = self._shard(key)
         taken = shard.take(True)
         try:
             value = dict_get(shard.items, key, MISSING)
