@@ -221,7 +221,7 @@ class ShardedMapCore:
 
         If it raises, nothing has changed. The same holds for it as for the function of `update_with`.
         """
-        value = self.get(key, MISSING)
+        value = dict_get_at(self._parts, shard_number(key, self._size), key, MISSING)
         if value is not MISSING:
             return value
         shard = self._shard(key)
