@@ -10,7 +10,7 @@ Invariants
   L3. Who finds a loop closed, and a batch that is dropped, gives back what was handed to the loop's tasks
       (`Waiter.retract`): they will not run again.
   L4. What is shared with other threads refers to no asyncio task, so that none ends in a thread that is not its loop's:
-      free-threaded, CPython up to 3.14.5 crashes when it collects garbage in that instant (CPython issue 153809).
+      free-threaded, CPython 3.14.5 crashes when it collects garbage in that instant (CPython issue 153809).
 """
 
 from __future__ import annotations
