@@ -174,16 +174,20 @@ def test_an_ending_from_above_that_no_member_notices(ops: Any) -> None:
 
     async def body(ops: Any) -> None:
         ended: list[int] = []
+        begun: Channel[None] = Channel(1)
 
         def deaf() -> None:
+            begun.send(None)
             time.sleep(0.05)
             ended.append(1)
 
-        async with ops.inside(move_on_after(0.01)) as limit:
+        async with ops.inside(cancel_scope()) as scope:
             with pytest.raises(Cancelled) as raised:
                 async with ops.inside(Group()) as group:
                     group.go(deaf)
-            assert raised.value.origin is limit
+                    await ops.recv(begun)
+                    scope.cancel()
+            assert raised.value.origin is scope
             assert ended == [1]
 
     ops.run(body)

@@ -114,15 +114,13 @@ class Channel(ChannelCore, Generic[T]):
 
     async def arecv(self, timeout: float | None = None) -> T:
         """As `recv`, for an asyncio task to await. Does not suspend if a value is ready."""
-        value = self.receive_or_wait(timeout, "Channel.arecv")
+        value = self.value_or_wait(timeout)
         if type(value) is TaskWaiter:
             try:
                 await value.future
             except BaseException as error:  # noqa: BLE001  raised again, unless the operation has happened
                 value.interrupted(error)
-            value = self.finish_receive(value)
-        if value is closed_mark:
-            raise self.closed_error()
+            value = self.finish_value(value)
         return value  # type: ignore[no-any-return]
 
     async def arecv_ok(self, timeout: float | None = None) -> tuple[T | None, bool]:
@@ -342,9 +340,9 @@ async def aselect(*cases: Case, timeout: float | None = None, default: bool) -> 
 async def aselect(*cases: Case, timeout: float | None = None, default: bool = False) -> Selected | None:
     """As `select`, for an asyncio task to await. Does not suspend if a case is ready."""
     waiter = select_or_wait(cases, timeout, default)
-    if waiter is merged_mark:
-        return await _aselect_merged(cases, timeout, default)
     if type(waiter) is not TaskWaiter:
+        if waiter is merged_mark:
+            return await _aselect_merged(cases, timeout, default)
         return waiter  # type: ignore[no-any-return]
     try:
         try:

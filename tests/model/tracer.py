@@ -1,7 +1,7 @@
 """Runs random programs, drawn from a seed, and prints what every step of every task came to.
 
-One event loop and no clock, so that a program has one course. A program starts tasks that do a few operations each,
-cancels some, and closes some channels.
+One event loop, and a clock that stands still (a mutex goes to whoever has waited for a millisecond), so that a program
+has one course. A program starts tasks that do a few operations each, cancels some, and closes some channels.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from penstock import (
     aselect,
     cancel_scope,
 )
+from penstock.testing import virtual_time
 
 
 class World:
@@ -155,7 +156,8 @@ def main() -> None:
     print(json.dumps({"compiled": penstock.COMPILED}))
     for number in range(int(count)):
         world = World(f"{seed}/{number}")
-        asyncio.run(world.run())
+        with virtual_time():
+            asyncio.run(world.run())
         print(json.dumps(world.log))
 
 

@@ -73,6 +73,8 @@ cdef class ChannelCore(Source):
     cpdef send_or_wait(self, object value, object timeout)
     @cython.locals(node=Node)
     cpdef finish_receive(self, TaskWaiter waiter)
+    cpdef value_or_wait(self, object timeout)
+    cpdef finish_value(self, TaskWaiter waiter)
     @cython.locals(node=Node)
     cpdef finish_send(self, TaskWaiter waiter)
     @cython.locals(scope=Scope, node=Node)

@@ -420,6 +420,19 @@ class ChannelCore(Source):
         node = waiter.settled()
         return node.value if node.ok else CLOSED
 
+    def value_or_wait(self, timeout: float | None) -> Any:
+        """As `receive_or_wait`, but raises if the channel is closed; then `finish_value`."""
+        value = self.receive_or_wait(timeout, "Channel.arecv")
+        if value is CLOSED:
+            raise self.closed_error()
+        return value
+
+    def finish_value(self, waiter: TaskWaiter) -> Any:
+        value = self.finish_receive(waiter)
+        if value is CLOSED:
+            raise self.closed_error()
+        return value
+
     def __iter__(self) -> Any:
         return self
 
