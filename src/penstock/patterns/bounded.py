@@ -55,6 +55,8 @@ AHEAD_OF_QUICK_ITEMS = 1024
 """How many items are taken ahead at most while they take microseconds; on an executor, for each call at once."""
 QUICK = 100e-6
 """Seconds: items that take less are quick."""
+GROWTH = 8
+"""How many times more are taken ahead after each reckoning, while items are quick."""
 NO_BOUND = 1 << 40
 """More items than anybody has."""
 
@@ -157,7 +159,7 @@ class Run:
             quick = (at - self.since) * self.workers < QUICK * self.ahead
         else:
             quick = self.chunks.item_seconds < QUICK
-        change = min(self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
+        change = min((GROWTH - 1) * self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
         self.ahead += change
         self.since = at
         self.reckoned += self.ahead + max(change, 0)
