@@ -349,6 +349,25 @@ def test_pulls_from_the_source_are_bounded_by_what_was_delivered(ahead: int | No
         assert watch.most <= limit
 
 
+def test_a_feeder_that_is_held_up_does_not_take_slow_items_for_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine time passes between any two steps; how quick items are must not be told from what it hides."""
+    calls = 0
+
+    def late() -> float:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.005 * (calls % 2))
+        return time.monotonic()
+
+    monkeypatch.setattr(bounded, "now", late)
+    for _ in range(5):
+        watch = Watch(lambda _: time.sleep(0.001))
+        with pmap(watch, watch.items(), limit=1) as results:
+            for delivered in range(1, 20):
+                next(results)
+                assert watch.taken - delivered <= 2
+
+
 @pytest.mark.parametrize("is_async", [True, False])
 @pytest.mark.parametrize("is_async_source", [True, False])
 @pytest.mark.parametrize("ahead", [None, 1, 7])

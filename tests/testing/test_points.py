@@ -101,7 +101,18 @@ OF_THE_KERNEL = {
     *("offered", "on_end", "origin", "over", "parts", "permit", "poll", "poll_sources", "possible", "receivable"),
     *("receive", "receive_locked", "receive_or_wait", "rejected", "remove", "require", "root", "send_locked"),
     *("send_or_wait", "send_value", "sendable", "set_limit", "shown_cancellation", "sources", "stand", "state"),
-    *("synchronise", "take", "take_back", "take_free", "take_now", "take_woken", "timed", "try_enter", "try_lock"),
+    *(
+        "synchronise",
+        "take",
+        "take_back",
+        "take_free",
+        "take_now",
+        "take_woken",
+        "taken",
+        "timed",
+        "try_enter",
+        "try_lock",
+    ),
     *("try_take", "unlock", "value_or_wait", "wait_in_thread", "waiting"),
 }
 """What the library calls, and is not documented."""

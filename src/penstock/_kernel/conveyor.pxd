@@ -70,6 +70,8 @@ cdef class Conveyor(Source):
     @cython.locals(count=Py_ssize_t, items=list, taken=Items, other=Waiter)
     cdef list take_many(self, Hand hand, Py_ssize_t most)
     @cython.locals(count=Py_ssize_t)
+    cpdef Py_ssize_t taken(self) noexcept
+    @cython.locals(count=Py_ssize_t)
     cdef Py_ssize_t untaken(self) noexcept
     @cython.locals(before=Py_ssize_t, count=Py_ssize_t)
     cdef bint linger(self, Py_ssize_t most) except -1

@@ -318,6 +318,13 @@ class Conveyor(Source):
         del items[count:]
         return items
 
+    def taken(self) -> int:
+        """How many items have been taken so far."""
+        lock_take(self._lock)
+        count = self._taken
+        lock_drop(self._lock)
+        return count
+
     @cython.final
     def untaken(self) -> int:
         """How many items nobody has taken."""

@@ -94,6 +94,7 @@ class Run:
             self.most = max(self.least, AHEAD_OF_QUICK_ITEMS * (1 if on is None else self.limit))
         self.ahead = self.least
         self.since = now()
+        self.taken = 0
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
         self.context: Context = current().with_cancel()
         self.conveyor = Conveyor(ordered, self.ahead, self.reckoned)
@@ -154,14 +155,18 @@ class Run:
 
     def _change_pace(self) -> None:
         """At an item agreed upon before: more room from now on while items are quick, the least while they are not."""
+        # Counted before the clock is read and, for the next time, after: what happens meanwhile must not look quick.
+        taken = self.conveyor.taken()
         at = now()
         if self.chunks is None:
-            quick = (at - self.since) * self.workers < QUICK * self.ahead
+            ended = taken - self.taken - self.workers  # Of those taken since, each worker may still have one.
+            quick = (at - self.since) * self.workers < QUICK * ended
         else:
             quick = self.chunks.item_seconds < QUICK
         change = min((GROWTH - 1) * self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
         self.ahead += change
         self.since = at
+        self.taken = self.conveyor.taken()
         self.reckoned += self.ahead + max(change, 0)
         # The feeder waits for many places, while there are many, so that it wakes seldom.
         portion = 1 if self.ahead == self.least else self.ahead // 4
