@@ -7,7 +7,8 @@
     scopes                the tree of cancellation under the contexts
     operations            the course of a parked operation
     threads, loops        how a thread and an asyncio task sleep and are woken; the pool of threads
-    channel, selecting    channels and select
+    channel, merging      channels; several as one
+    selecting             select
     latch, locks          what is waited for once; mutexes, semaphores and conditions
     gauges, shards        what limits and maps are made of
     conveyor              items, workers and results of a bounded map

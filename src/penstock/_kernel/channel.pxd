@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Items, Lock, ambient_bind, ambient_get, disown, items_of, lock_drop, lock_take, moved, ring_put, ring_take, shared,
+    Items, Lock, ambient_bind, ambient_get, items_of, lock_drop, lock_take, moved, ring_put, ring_take, shared,
 )
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
@@ -101,14 +101,3 @@ cdef class SenderCore:
 cdef class ReceiverCore:
     cdef readonly ChannelCore _channel
     cdef object __weakref__
-
-cdef class MergeCore(ReceiverCore):
-    cdef tuple _open
-    cpdef sources(self)
-    cdef bint _replace(self, tuple before, tuple after)
-    @cython.locals(sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore)
-    cpdef poll_sources(self)
-    @cython.locals(source=object)
-    cpdef gather(self, list channels)
-    @cython.locals(closed=ChannelCore, before=tuple, after=tuple)
-    cpdef found_closed(self, ChannelCore channel)

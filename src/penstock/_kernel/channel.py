@@ -28,7 +28,6 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         ambient_bind,
         ambient_get,
-        disown,
         items_of,
         lock_drop,
         lock_take,
@@ -672,91 +671,4 @@ class ReceiverCore:
         self._channel = channel
 
 
-class MergeCore(ReceiverCore):
-    """Several channels as one to receive from. Nothing moves between them and `_channel`, which is only ever closed:
-    by the first who finds that all sources are closed and drained, or that one was closed with an error. `_open`, those
-    not found so yet, is guarded by the lock of `_channel`.
-    """
-
-    __slots__ = ("_open",)
-
-    def __init__(self, channel: ChannelCore, sources: tuple[Any, ...]) -> None:
-        ReceiverCore.__init__(self, channel)
-        self._open = sources
-
-    def sources(self) -> tuple[Any, ...]:
-        """Channels, and other merges, that were not found closed and drained yet."""
-        lock_take(self._channel._lock)
-        sources = self._open
-        lock_drop(self._channel._lock)
-        return sources
-
-    def _replace(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
-        """Let `after` be the sources, if they are still `before`."""
-        replaced = False
-        lock_take(self._channel._lock)
-        if self._open is before:
-            self._open = after
-            replaced = True
-        lock_drop(self._channel._lock)
-        return replaced
-
-    def poll_sources(self) -> Any:
-        """A value that is ready at one of the sources, under the ambient context; EMPTY where none is."""
-        sources = self.sources()
-        if self._channel._closed:
-            return EMPTY
-        size = len(sources)
-        start = SEAM.runtime.choose(size) if size else 0
-        for at in range(size):
-            source = sources[(start + at) % size]
-            if isinstance(source, MergeCore):
-                merge = source
-                value = merge.poll_sources()
-            else:
-                channel = source
-                value = channel.poll()
-            if value is not EMPTY and value is not CLOSED:
-                return value
-        return EMPTY
-
-    def gather(self, channels: list[Any]) -> None:
-        """Add the channels that a select on this merge has to look at."""
-        channels.append(self._channel)
-        for source in self.sources():
-            if isinstance(source, MergeCore):
-                source.gather(channels)
-            else:
-                channels.append(source)
-
-    def found_closed(self, channel: ChannelCore) -> None:
-        """A select found `channel` closed and drained."""
-        for source in self.sources():
-            if isinstance(source, MergeCore):
-                source.found_closed(channel)
-                closed = source._channel
-                if not closed._closed:
-                    continue
-            elif source is channel:
-                closed = channel
-            else:
-                continue
-            if closed._error is not None:
-                self._channel.close(closed._error)
-            replaced = False
-            while not replaced:
-                before = self.sources()
-                after = tuple([other for other in before if other is not source])
-                replaced = self._replace(before, after)
-        if not self.sources():
-            self._channel.close()
-
-
 empty_mark = EMPTY  # For the code above the kernel.
-
-
-def disown_view(view: ReceiverCore) -> None:
-    """Nobody else knows `view` yet: let any thread be the one that drops it. Free-threaded, an object that another
-    thread drops lives on until the thread that made it runs again, which may be waiting for just that.
-    """
-    disown(view)

@@ -1,8 +1,9 @@
 cimport cython
 from penstock._kernel.channel cimport (
-    CLOSED, EMPTY, FULL, RECEIVE, SEND, SENT, SHUT, ChannelCore, MergeCore, ReceiverCore, SendCase, SenderCore,
+    CLOSED, EMPTY, FULL, RECEIVE, SEND, SENT, SHUT, ChannelCore, ReceiverCore, SendCase, SenderCore,
 )
 from penstock._kernel.loops cimport TaskWaiter
+from penstock._kernel.merging cimport MergeCore
 from penstock._kernel.native cimport LOCKS, Locks, locks_add, locks_drop, locks_open, locks_take
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
 from penstock._kernel.scopes cimport check_ambient

@@ -32,7 +32,6 @@ if not cython.compiled:
         SENT,
         SHUT,
         ChannelCore,
-        MergeCore,
         ReceiverCore,
         SendCase,
         SenderCore,
@@ -47,6 +46,7 @@ if not cython.compiled:
         select_function,
     )
     from penstock._kernel.loops import TaskWaiter
+    from penstock._kernel.merging import MergeCore
     from penstock._kernel.operations import FOREVER, deadline_after, park
     from penstock._kernel.scopes import check_ambient
     from penstock._kernel.seam import SEAM

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from penstock._kernel.channel import MergeCore, disown_view, empty_mark
+from penstock._kernel.channel import empty_mark
+from penstock._kernel.merging import MergeCore, disown_view
 from penstock.channel import Channel, ChannelStatistics, RecvChannel, aselect, select
 from penstock.context import current
 from penstock.errors import ChannelClosed, WouldBlock

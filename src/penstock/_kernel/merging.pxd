@@ -1,0 +1,16 @@
+cimport cython
+from penstock._kernel.channel cimport CLOSED, EMPTY, ChannelCore, ReceiverCore
+from penstock._kernel.native cimport Lock, disown, lock_drop, lock_take
+from penstock._kernel.seam cimport SEAM, Runtime, Seam
+from penstock._kernel.waiters cimport Source
+
+cdef class MergeCore(ReceiverCore):
+    cdef tuple _open
+    cpdef sources(self)
+    cdef bint _replace(self, tuple before, tuple after)
+    @cython.locals(sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore)
+    cpdef poll_sources(self)
+    @cython.locals(source=object)
+    cpdef gather(self, list channels)
+    @cython.locals(closed=ChannelCore, before=tuple, after=tuple)
+    cpdef found_closed(self, ChannelCore channel)
