@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Free-threaded, CPython 3.14.5 crashes when garbage is collected in the instant in which an asyncio task ends
 # in a thread that is not its loop's (CPython issue 153809), and asyncio.run lets the tasks of other loops end in its
 # thread. So garbage is collected between tests.
-COLLECTS_BETWEEN_TESTS = not getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info < (3, 14, 6)
+COLLECTS_BETWEEN_TESTS = not getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info < (3, 14, 7)
 MUCH_GARBAGE = 20_000
 
 

@@ -1097,6 +1097,7 @@ def test_garbage_with_a_finalizer_is_no_leak() -> None:
         next(generator)
         generator.send(generator)
 
+    collects = gc.isenabled()
     gc.disable()
     try:
         for drop in (Closing, suspended):
@@ -1108,7 +1109,8 @@ def test_garbage_with_a_finalizer_is_no_leak() -> None:
             assert leaks() == []
             until(parked)
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def test_leaks_asked_for_by_a_finalizer() -> None:

@@ -30,6 +30,6 @@ def trace(seed: int, count: int, interpreted: bool) -> list[str]:
 @pytest.mark.skipif(not penstock.COMPILED, reason="there is but one kernel here")
 @pytest.mark.parametrize("seed", range(3))
 def test_same_programs_same_traces(seed: int, storm_scale: int) -> None:
-    """Random programs of tasks over channels, locks, groups, contexts and timers, on one loop (H1)."""
+    """Random programs of tasks over channels, locks, groups and contexts, on one loop (H1)."""
     count = 150 * storm_scale
     assert trace(seed, count, interpreted=False) == trace(seed, count, interpreted=True)

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -192,3 +193,42 @@ def test_cancelled_receivers_give_back_in_order() -> None:
             assert [channel.recv_nowait() for _ in range(3)] == [0, 1, 2]
 
     asyncio.run(scenario())
+
+
+def test_a_coroutine_closed_as_its_value_comes() -> None:
+    """Of a loop closed with receivers parked: a value handed to one whose coroutine is closed at that instant goes back
+    to the channel, whether the sender finds the loop closed first or the coroutine gives up first (C4, W6)."""
+    for _ in range(15):
+        channels: list[Channel[int]] = [Channel(1) for _ in range(800)]
+        coroutines = [channel.arecv() for channel in channels]
+        loop = asyncio.new_event_loop()
+
+        async def park(coroutines: list[Any] = coroutines) -> list[asyncio.Task[int]]:
+            tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+            await asyncio.sleep(0)
+            return tasks
+
+        tasks = loop.run_until_complete(park())
+        loop.close()
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is what is tested
+        meeting = threading.Barrier(2)
+        rng = random.Random(1)
+
+        def send(channels: list[Channel[int]] = channels, meeting: threading.Barrier = meeting) -> None:
+            for number, channel in enumerate(channels):
+                if number % 16 == 0:
+                    meeting.wait(30)
+                channel.send(number)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        for number, coroutine in enumerate(coroutines):
+            if number % 16 == 0:
+                meeting.wait(30)
+            for _ in range(rng.randrange(20)):
+                pass
+            coroutine.close()
+        sender.join(30)
+        assert not sender.is_alive(), "hung"
+        assert [len(channel) for channel in channels] == [1] * len(channels)

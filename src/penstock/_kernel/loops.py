@@ -9,8 +9,9 @@ Invariants
       that is closed, or dropped, with wake-ups in it drops the batch.
   L3. Who finds a loop closed, and a batch that is dropped, gives back what was handed to the loop's tasks
       (`Waiter.retract`): they will not run again.
-  L4. What is shared with other threads refers to no asyncio task, so that none ends in a thread that is not its loop's:
-      free-threaded, CPython 3.14.5 crashes when it collects garbage in that instant (CPython issue 153809).
+  L4. An interrupter that has been left refers to no asyncio task, so that others, who may still have it, let none end
+      in a thread that is not its loop's: free-threaded, CPython 3.14.5 crashes when it collects garbage in that instant
+      (CPython issue 153809).
 """
 
 from __future__ import annotations
@@ -357,7 +358,10 @@ class Interrupter(Interruption):
 
     def unnoticed(self) -> bool:
         # From Python 3.13 on, `uncancel` takes the request back by itself.
-        return self._delivered and bool(getattr(asyncio_task(), "_must_cancel", False))
+        if not self._delivered:
+            return False
+        task = asyncio_task()
+        return id(task) == self._number and bool(getattr(task, "_must_cancel", False))
 
     async def absorb(self) -> None:
         try:  # noqa: SIM105  compiled as it stands

@@ -1,5 +1,5 @@
-/* What the compiled kernel asks of the platform: a lock, an atomic integer, a place to park a thread, the clock, and
-   three shortcuts into CPython. `interpreted.py` is the twin of this file, name by name.
+/* What the compiled kernel asks of the platform: a lock, an atomic integer, a place to park a thread, the clock, the
+   number of a thread, and shortcuts into CPython. `interpreted.py` is the twin of this file, name by name.
 
    Invariants
    - With the GIL the lock is nothing: a locked region of the kernel runs no Python code and never releases the GIL, so
@@ -104,7 +104,7 @@ static inline double monotonic(void) {
 
 /* ---- the calling thread, as threading.get_ident() has it ---- */
 
-#if defined(__linux__) && defined(__x86_64__) && defined(__GNUC__)
+#if defined(__linux__) && !defined(__ANDROID__) && defined(__x86_64__) && defined(__LP64__) && defined(__GNUC__)
 /* What pthread_self() returns there: the thread pointer, which points to itself. */
 static inline unsigned long thread_ident(void) {
     unsigned long ident;

@@ -8,8 +8,8 @@ Invariants
       later than that one's `end` returns. A scope that has ended is linked to nothing, and nothing to it.
   X3. `_deadline` is the earliest deadline of the scope and all its forebears, `_timed` the scope whose own it is, None
       for itself. Only a scope with an own deadline earlier than its forebears' has a timer.
-  X4. A scope's children are guarded by its lock, and so are a child's sibling links, by its forebear's. No two scopes'
-      locks are held at once.
+  X4. A scope's children are guarded by its lock, and so are a child's sibling links, by its forebear's; so are `_outer`
+      and `_interrupter`, which its task writes and others ask for. No two scopes' locks are held at once.
   X5. The ambient scope is the value of the context variable AMBIENT; None, or no value, is the background.
 """
 
@@ -464,7 +464,7 @@ class Scope(Source):
 
     @cython.final
     def outer(self) -> Scope | None:
-        """While it is entered: the scope that was ambient before, if any. Asked by those who have it from its task."""
+        """While it is entered: the scope that was ambient before, if any."""
         lock_take(self._lock)
         outer = self._outer
         lock_drop(self._lock)
@@ -585,8 +585,10 @@ class Scope(Source):
 
     def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> Any:
         interrupter = self._exchange_interrupter(None)  # That the scope ends with its block is no news for the task.
-        self._leave()
-        mine = interrupter.leave(error)
+        try:
+            self._leave()
+        finally:
+            mine = interrupter.leave(error)
         if error is not None:
             return self._edge_in_task(error, mine, interrupter)
         return interrupter.absorb() if interrupter.unnoticed() else DONE

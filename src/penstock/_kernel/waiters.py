@@ -315,19 +315,18 @@ class Waiter:
         state = WAITING
         if not atomic_cas(self._state, WAITING, WITHDRAWN):
             state = atomic_load(self._state)
-            if state >= FIRED and not atomic_cas(self._state, state, WITHDRAWN):
-                return True  # Given up already.
+        # The nodes first: of two that give up, the one that has them must be the one that takes back.
         node = self.leave_queues(state - FIRED)
-        if node is None:
-            return True
+        if node is None or not atomic_cas(self._state, state, WITHDRAWN):
+            return True  # Nothing had happened, or it has been given up already.
         node.source.synchronise()
         node.waiter = None
         if node.source.take_back(node):
             return True
         self._nodes = node
+        atomic_cas(self._state, WITHDRAWN, state)
         if cython.compiled:
             guarded_cas(self._leaving, 1, 0)
-        atomic_cas(self._state, WITHDRAWN, state)
         return False
 
     def wake(self) -> bool:

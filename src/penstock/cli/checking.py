@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -50,6 +53,8 @@ def _read(listing: str, digits: int) -> tuple[list[tuple[bytes, str]], int]:
     """The paths and digests listed, and the number of lines that are malformed."""
     expected: list[tuple[bytes, str]] = []
     malformed = 0
+    if listing == "-" and sys.stdin is None:  # It was closed when we were started.
+        raise click.FileError("-", os.strerror(errno.EBADF))
     try:
         with click.open_file(listing, "rb") as source:
             for line in source:

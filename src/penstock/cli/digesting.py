@@ -25,6 +25,7 @@ CHUNK = 1 << 20
 SMALL = 1 << 16
 PATIENCE = 0.003
 BATCHES_WITHOUT = 16
+TINY = 4096
 _OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -51,8 +52,8 @@ class Turn:
 
     Between the calls of the system that a small file takes are a few microseconds, and each call lets go of the GIL:
     who waits for it is woken every time, mostly in vain, and two digesters take longer than one. But a disk or a
-    network that lets one wait is better asked by several: who has waited for PATIENCE seconds works without leave, and
-    does not ask again for some batches.
+    network that lets one wait is better asked by several, and what is large enough is hashed without the GIL: who has
+    waited for PATIENCE seconds, or had larger files, works without leave for some batches.
     """
 
     __slots__ = ("_begun", "_has", "_turns", "_without")
@@ -65,12 +66,9 @@ class Turn:
 
     def take(self) -> None:
         """A file begins."""
-        if self._begun:
+        if self._begun or self._without:
             return
         self._begun = True
-        if self._without:
-            self._without -= 1
-            return
         try:
             self._turns.acquire(timeout=PATIENCE)
             self._has = True
@@ -78,11 +76,19 @@ class Turn:
             self._without = BATCHES_WITHOUT
 
     def give(self) -> None:
-        """What comes now takes long, or the batch is done."""
+        """What comes now takes long."""
         self._begun = False
         if self._has:
             self._has = False
             self._turns.release()
+
+    def end(self, files: int, size: int) -> None:
+        """A batch of so many files, of so many bytes in all, is done."""
+        self.give()
+        if self._without:
+            self._without -= 1
+        elif size > files * TINY:
+            self._without = BATCHES_WITHOUT
 
 
 def _size(path: bytes) -> int:
@@ -147,6 +153,7 @@ class Digesting:
         turn = Turn(self._turns)
         for batch in batches:
             outcomes = []
+            before = tally.bytes
             try:
                 for path in batch:
                     context.check()
@@ -156,7 +163,7 @@ class Digesting:
                     except OSError as error:
                         self.failed(path, error)
             finally:
-                turn.give()
+                turn.end(len(batch), tally.bytes - before)
             self.outcomes += outcomes
             tally.files += len(batch)
 

@@ -159,8 +159,9 @@ class Run:
         taken = self.conveyor.taken()
         at = now()
         if self.chunks is None:
-            ended = taken - self.taken - self.workers  # Of those taken since, each worker may still have one.
-            quick = (at - self.since) * self.workers < QUICK * ended
+            begun = taken - self.taken
+            # With more of them than workers, at least half have ended.
+            quick = begun > self.workers and (at - self.since) * self.workers < QUICK * begun
         else:
             quick = self.chunks.item_seconds < QUICK
         change = min((GROWTH - 1) * self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
