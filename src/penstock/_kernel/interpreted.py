@@ -130,6 +130,10 @@ def items_of(ring: list[Any]) -> list[Any]:
     return ring
 
 
+def item_at(items: list[Any], at: int) -> Any:
+    return items[at]
+
+
 def ring_take(items: list[Any], at: int) -> Any:
     value = items[at]
     items[at] = None

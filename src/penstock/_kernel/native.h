@@ -200,6 +200,9 @@ static inline PyObject *dict_get_at(pk_items dictionaries, Py_ssize_t at, PyObje
     return dict_get(dictionaries[at], key, otherwise);
 }
 
+/* One of the objects that a list keeps alive, without a reference that is counted. */
+#define item_at(items, at) ((void *)(items)[at])
+
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */
 static inline uint32_t pk_random(void) {
     static PK_THREAD_LOCAL uint64_t state = 0;

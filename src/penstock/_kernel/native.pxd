@@ -30,6 +30,7 @@ cdef extern from "native.h":
     void disown "pk_disown"(object) noexcept
     ctypedef void *Items "pk_items"
     Items items_of(list) noexcept
+    void *item_at(Items, Py_ssize_t) noexcept
     object ring_take(Items, Py_ssize_t)
     void ring_put(Items, Py_ssize_t, object) noexcept
     object moved(object)

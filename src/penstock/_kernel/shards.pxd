@@ -1,7 +1,7 @@
 cimport cython
 from penstock._kernel.locks cimport SemaphoreCore
 from penstock._kernel.native cimport (
-    Atomic, Items, atomic_load, dict_get, dict_get_at, guarded_cas, items_of, shard_number, thread_ident,
+    Atomic, Items, atomic_load, dict_get, dict_get_at, guarded_cas, item_at, items_of, shard_number, thread_ident,
 )
 
 cdef enum:
@@ -22,6 +22,10 @@ cdef class Shard:
     cdef SemaphoreCore _wakes
     cdef bint take(self, bint calling) except -1
     cdef void drop(self) noexcept
+    @cython.locals(taken=bint)
+    cdef bint put(self, object key, object value) except -1
+    @cython.locals(taken=bint)
+    cdef object update(self, object key, object function, object default)
     @cython.locals(me="unsigned long", suspected=bint, circle=bint)
     cdef bint _wait(self) except -1
     @cython.locals(holder="unsigned long", shard=Shard)
@@ -31,6 +35,7 @@ cdef class ShardedMapCore:
     cdef list _shards
     cdef list _dictionaries
     cdef Items _parts
+    cdef Items _places
     cdef Py_ssize_t _size
     cdef object __weakref__
     cdef Shard _shard(self, object key)

@@ -29,6 +29,7 @@ if not cython.compiled:
         dict_get,
         dict_get_at,
         guarded_cas,
+        item_at,
         items_of,
         shard_number,
         thread_ident,
@@ -85,6 +86,30 @@ class Shard:
             guarded_cas(self._state, CONTENDED, FREE)
             self._wakes.release(1)
 
+    def put(self, key: Any, value: Any) -> bool:
+        """Let `value` be the value of `key`."""
+        taken = self.take(False)
+        try:
+            self.items[key] = value
+        finally:
+            if taken:
+                self.drop()
+        return True
+
+    def update(self, key: Any, function: Callable[[Any], Any], default: Any) -> Any:
+        """Let `function` of the value of `key` be its value; KeyError if there is none, and `default` is the mark."""
+        taken = self.take(True)
+        try:
+            old = dict_get(self.items, key, default)
+            if old is MISSING:
+                raise KeyError(key)
+            value = function(old)
+            self.items[key] = value
+        finally:
+            if taken:
+                self.drop()
+        return value  # `old` goes when the lock has gone.
+
     def _wait(self) -> bool:
         me = thread_ident()
         suspected = False
@@ -123,7 +148,7 @@ class Shard:
 class ShardedMapCore:
     """A mutable mapping in shards, without what `collections.abc` gives to it."""
 
-    __slots__ = ("__weakref__", "_dictionaries", "_parts", "_shards", "_size")
+    __slots__ = ("__weakref__", "_dictionaries", "_parts", "_places", "_shards", "_size")
 
     def __init__(self, shards: int = 16) -> None:
         if isinstance(shards, bool) or not isinstance(shards, int):
@@ -133,6 +158,7 @@ class ShardedMapCore:
         self._size = shards
         self._shards = [Shard() for _ in range(shards)]
         self._dictionaries = [cython.cast(Shard, shard).items for shard in self._shards]
+        self._places = items_of(self._shards)
         self._parts = items_of(self._dictionaries)
 
     @cython.final
@@ -162,13 +188,7 @@ class ShardedMapCore:
         return size
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        shard = self._shard(key)
-        taken = shard.take(False)
-        try:
-            shard.items[key] = value
-        finally:
-            if taken:
-                shard.drop()
+        cython.cast(Shard, item_at(self._places, shard_number(key, self._size))).put(key, value)
 
     def __delitem__(self, key: Any) -> None:
         self.remove(key, MISSING)
@@ -203,18 +223,8 @@ class ShardedMapCore:
         changed. Meanwhile changes of keys in the same shard wait; the function must not use the map itself: for keys of
         its own shard that raises RuntimeError.
         """
-        shard = self._shard(key)
-        taken = shard.take(True)
-        try:
-            old = dict_get(shard.items, key, default)
-            if old is MISSING:
-                raise KeyError(key)
-            value = function(old)
-            shard.items[key] = value
-        finally:
-            if taken:
-                shard.drop()
-        return value  # `old` goes when the lock has gone.
+        shard = item_at(self._places, shard_number(key, self._size))
+        return cython.cast(Shard, shard).update(key, function, default)
 
     def compute_if_absent(self, key: Any, factory: Callable[[], Any]) -> Any:
         """The value of `key`, which becomes `factory()` if there is none: the factory is called once for each key.
