@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 import penstock
+from penstock._kernel.threads import HAS_GIL
 from penstock._kernel.timers import pending_timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 # Free-threaded, CPython 3.14.5 crashes when garbage is collected in the instant in which an asyncio task ends
 # in a thread that is not its loop's (CPython issue 153809), and asyncio.run lets the tasks of other loops end in its
 # thread. So garbage is collected between tests.
-COLLECTS_BETWEEN_TESTS = not getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info < (3, 14, 7)
+COLLECTS_BETWEEN_TESTS = not HAS_GIL and sys.version_info < (3, 14, 7)
 MUCH_GARBAGE = 20_000
 
 
 def pytest_report_header() -> str:
     kernel = "compiled" if penstock.COMPILED else "interpreted"
-    gil = "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
+    gil = "on" if HAS_GIL else "off"
     return f"kernel: {kernel}, GIL: {gil}"
 
 
