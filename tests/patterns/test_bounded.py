@@ -8,12 +8,13 @@ import os
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting import until_collected
+from waiting import until, until_collected
 
 import penstock
 from penstock import Cancelled, Channel, DeadlineExceeded, afor_each, apmap, cancel_scope, fail_after, for_each, pmap
@@ -78,11 +79,52 @@ class Watch:
                 self.active -= 1
 
 
+def as_iterator(items: Any) -> Iterator[Any]:
+    """An iterable of which nobody knows that all items are at hand: it gets a feeder."""
+    return (item for item in items)
+
+
+SOURCES = [list, tuple, lambda items: items, as_iterator]
+"""Ways to pass a range: at hand, so that the workers take the items themselves, or not."""
+
+
 @pytest.mark.parametrize("limit", [1, 3, 50])
 @pytest.mark.parametrize("n", [0, 1, 7, 3000])
-def test_results_come_in_order(limit: int, n: int) -> None:
-    assert list(pmap(double, range(n), limit=limit)) == [2 * number for number in range(n)]
-    assert sorted(pmap(double, range(n), limit=limit, ordered=False)) == [2 * number for number in range(n)]
+@pytest.mark.parametrize("source", SOURCES)
+def test_results_come_in_order(limit: int, n: int, source: Any) -> None:
+    assert list(pmap(double, source(range(n)), limit=limit)) == [2 * number for number in range(n)]
+    assert sorted(pmap(double, source(range(n)), limit=limit, ordered=False)) == [2 * number for number in range(n)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("ahead", [None, 1, 7])
+def test_items_at_hand_are_called_for_no_further_ahead(ahead: int | None, ordered: bool) -> None:
+    for seconds, n in ((0.0, 5000), (0.001, 20)):
+        watch = Watch((lambda _, seconds=seconds: time.sleep(seconds)) if seconds else None)
+        with pmap(watch, range(10**12), 2, ordered=ordered, ahead=ahead) as results:
+            for delivered in range(1, n):
+                next(results)
+                assert watch.started - delivered <= (ahead or (4 if seconds else 1024))
+
+
+def test_items_at_hand_are_let_go() -> None:
+    item = Watch()
+    gone = weakref.ref(item)
+    items = [item]
+    del item
+    results = pmap(id, items, limit=2)
+    assert next(results)
+    assert gone() is not None
+    items.clear()
+    assert list(results) == []
+    until_collected(lambda: gone() is None)
+
+
+def test_as_many_are_at_work_as_there_are_items() -> None:
+    """All that may be at work are, although the last item has been taken from the source before the first ends."""
+    for n in (1, 2, 4):
+        barrier = threading.Barrier(n)
+        assert list(pmap(lambda _, barrier=barrier: barrier.wait(20), range(n), limit=4)) != []
 
 
 def test_unordered_delivers_what_is_ready() -> None:
@@ -99,14 +141,18 @@ def test_unordered_delivers_what_is_ready() -> None:
         assert list(results) == [0]
 
 
-def test_the_limit_is_reached_and_holds() -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_limit_is_reached_and_holds(source: Any) -> None:
     barrier = threading.Barrier(4)
     watch = Watch(lambda _: barrier.wait(20))
-    assert list(pmap(watch, range(40), limit=4)) == list(range(40))
+    assert list(pmap(watch, source(range(40)), limit=4)) == list(range(40))
     assert watch.most == 4
 
 
-def test_a_barrier_behind_quick_items() -> None:
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_barrier_behind_quick_items(source: Any, reads: bool) -> None:
+    """Items that took next to nothing were left to one worker. Now four are needed, whether somebody reads or not."""
     barrier = threading.Barrier(4)
 
     def work(value: int) -> int:
@@ -114,7 +160,13 @@ def test_a_barrier_behind_quick_items() -> None:
             barrier.wait(20)
         return value
 
-    assert list(pmap(work, range(3012), limit=4)) == list(range(3012))
+    results = pmap(work, source(range(3012)), limit=4)
+    got = []
+    if not reads:
+        got = [next(results) for _ in range(2500)]
+        run = results._run  # On a machine that stood still the items may look slow: then not so many are taken ahead.
+        until(lambda: (barrier.n_waiting == 0 and run.conveyor.taken() == 3012) or run.ahead < 600)
+    assert got + list(results) == list(range(3012))
 
 
 def test_lazy_both_ways() -> None:
@@ -428,17 +480,31 @@ def test_the_context_ends_it() -> None:
         assert list(pmap(lambda _: penstock.current().value(key), range(2), limit=2)) == ["inherited"] * 2
 
 
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("ordered", [True, False])
-def test_results_that_are_cut_short_do_not_look_complete(ordered: bool) -> None:
+def test_results_that_are_cut_short_do_not_look_complete(ordered: bool, source: Any) -> None:
     """Begun in a context that ends, read in one that goes on (X1)."""
     with cancel_scope():
-        results = pmap(double, range(100_000), limit=2, ordered=ordered)
+        results = pmap(double, source(range(100_000)), limit=2, ordered=ordered)
         next(results)
     with pytest.raises(Cancelled):
         list(results)
     assert list(results) == []
+    results = pmap(double, source(range(100_000)), limit=2, ordered=ordered)
+    for _ in range(5000):  # Many have been fetched for the reader by now.
+        next(results)
+    with cancel_scope() as context:
+        context.cancel()
+        next(results)
+        raise AssertionError("not reached")
+    assert list(results) == []
+    results = pmap(double, source(range(100_000)), limit=2, ordered=ordered)
+    for _ in range(5000):
+        next(results)
+    results.close()
+    assert list(results) == []
     with cancel_scope():
-        results = pmap(double, range(5), limit=2, ordered=ordered)
+        results = pmap(double, source(range(5)), limit=2, ordered=ordered)
         assert sorted(next(results) for _ in range(5)) == [0, 2, 4, 6, 8]
         until_collected(results._run.conveyor.all_read)  # It has been noticed that there is no sixth.
     assert list(results) == []  # There was no more.
@@ -657,7 +723,8 @@ def test_on_interpreters() -> None:
 
 
 @pytest.mark.parametrize("which", [1, 2, 3])
-def test_a_thread_that_cannot_be_started(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("source", [iter, lambda items: items])
+def test_a_thread_that_cannot_be_started(which: int, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The feeder's, or a worker's: an error for the reader, and nobody waits for those that never began."""
     started = 0
 
@@ -670,7 +737,7 @@ def test_a_thread_that_cannot_be_started(which: int, monkeypatch: pytest.MonkeyP
 
     start = bounded.start_task
     monkeypatch.setattr(bounded, "start_task", start_task)
-    results = pmap(double, iter(range(10**9)), limit=4)
+    results = pmap(double, source(range(10**9)), limit=4)
     before = time.monotonic()
     with pytest.raises(RuntimeError, match="can't start new thread"):
         list(results)

@@ -11,7 +11,7 @@
     selecting             select
     latch, locks          what is waited for once; mutexes, semaphores and conditions
     gauges, shards        what limits and maps are made of
-    conveyor              items, workers and results of a bounded map
+    belt, conveyor        items and results of a bounded map, and those who wait for them
     simulation            other worlds behind the seam: simulated time, schedules under control
     inspection            what is parked, as seen from outside
 

@@ -4,18 +4,19 @@
 
 Items are numbered as they are put. Each is taken by itself, by whoever comes first, so that none ever waits behind
 another that turns out to be slow, or that waits for it. A worker's result and its next item change hands in one step.
-Whoever is woken looks again; nothing is handed to him.
+Whoever is woken looks again; nothing is handed to him. Where all items are at hand (`draw_from`) there is no feeder: a
+worker who finds none puts some himself.
 
-Invariants (guarded by the conveyor's lock)
-  V1. `_read` <= `_ready` <= `_taken` <= `_fed`: how many results have been read and can be, how many items have been
-      taken and put. The feeder waits before it takes another from the source while _fed - _read >= `_ahead`.
-  V2. `_ring` has a place for each number from `_read` to `_fed`. Up to `_ready` there is a result to be read; from
-      `_taken` on, an item that nobody has taken; between them results that wait for one before them, for which
-      `_given` is 1, or nothing. Not in order, results stand in the order in which they came: none waits for another.
-  V3. While there is an item that nobody has taken, and a worker is parked, another has been called (`_called`): woken,
+Items are called hasty that take less time than it takes to wake somebody. They are best left to one worker, who is
+awake, and to a reader who fetches many results at once.
+
+Invariants (guarded by the lock; those of the belt stand there)
+  V1. No item is taken from the source while _fed - _read >= `_ahead`.
+  V2. While there is an item that nobody has taken, and a worker is parked, another has been called (`_called`): woken,
       and not back yet. Who comes and leaves more behind calls the next, as Go's scheduler does; who was called and
-      gives up calls another. So few are woken in vain while one alone can take all that comes.
-  V4. Shut: the ring is empty, and stays empty; nobody is parked.
+      gives up calls another. So few are woken in vain while one alone can take all that comes. While items are hasty
+      nobody need be called, but somebody will look within LOOK seconds whether they still are (`_watched`).
+  V3. Once the belt is cleared nobody is parked.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
+    from penstock._kernel.belt import BATCH, NOTHING, Belt
     from penstock._kernel.interpreted import (
         ambient_bind,
         ambient_get,
@@ -36,16 +38,20 @@ if not cython.compiled:
         lock_take,
         moved,
         ring_put,
-        ring_take,
     )
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import FOREVER, park
     from penstock._kernel.scopes import AMBIENT, check_ambient
     from penstock._kernel.seam import SEAM
-    from penstock._kernel.waiters import Node, Queue, Source, Waiter, chained, new_node, wake_all
+    from penstock._kernel.timers import Timer
+    from penstock._kernel.waiters import Node, Queue, Waiter, chained, new_node, wake_all
 
     ROOM, ITEM, RESULT = 0, 1, 2  # What is waited for: a node's kind.
     HIRE, PACE, FULL = 1, 2, 4  # What `put` asks for.
+
+# Items that are taken more slowly than so many in so many seconds are not hasty any more.
+HASTY_FLOW = 500
+LOOK = 5e-3
 
 ambient_bind(AMBIENT)
 
@@ -53,16 +59,27 @@ ambient_bind(AMBIENT)
 ROOM_KIND, ITEM_KIND, RESULT_KIND = ROOM, ITEM, RESULT
 WORKER_WANTED, PACE_DUE, IS_FULL = HIRE, PACE, FULL
 
-# What there is in place of an item or a result.
-NOTHING: Any = object()
-OVER: Any = object()
+OVER: Any = object()  # What there is in place of an item.
 nothing_yet, no_more = NOTHING, OVER  # For the code above the kernel.
 
 OPERATIONS = ("pmap (room)", "pmap (an item)", "pmap (a result)")
 
 
-class Conveyor(Source):
-    """Items and results under way."""
+class Look(Timer):
+    """A look at a conveyor, some time from now."""
+
+    __slots__ = ("_conveyor",)
+
+    def __init__(self, conveyor: Conveyor) -> None:
+        Timer.__init__(self)
+        self._conveyor = conveyor
+
+    def expire(self) -> None:
+        self._conveyor.look()
+
+
+class Conveyor(Belt):
+    """Items and results under way, and those who wait for them."""
 
     __slots__ = (
         "_ahead",
@@ -70,55 +87,81 @@ class Conveyor(Source):
         "_complete",
         "_ended",
         "_failure",
-        "_fed",
         "_feeders",
-        "_given",
         "_gone",
+        "_goods",
+        "_hasty",
         "_hiring",
-        "_items",
         "_mark",
-        "_ordered",
         "_portion",
-        "_read",
         "_readers",
-        "_ready",
-        "_ring",
-        "_shut",
-        "_size",
-        "_taken",
+        "_stock",
+        "_stocked",
+        "_taken_then",
+        "_watched",
         "_workers",
     )
 
     def __init__(self, ordered: bool, ahead: int, mark: int) -> None:
-        Source.__init__(self)
-        self._ordered = ordered
+        Belt.__init__(self, ordered)
         self._hiring = True
         self._ahead = ahead
         self._portion = 1
         self._mark = mark
-        self._size = 8  # Always a power of two.
-        self._ring: list[Any] = [None] * self._size
-        self._items = items_of(self._ring)
-        self._given = bytearray(self._size)
         self._feeders = Queue()
         self._workers = Queue()
         self._readers = Queue()
         self._failure: BaseException | None = None
+        self._goods: Any = None
+        self._stock: Any = None
         if not cython.compiled:
-            self._fed = self._taken = self._ready = self._read = self._called = 0
-            self._ended = self._complete = self._gone = self._shut = False
+            self._called = self._taken_then = 0
+            self._ended = self._complete = self._gone = self._hasty = self._stocked = self._watched = False
 
     # Under the lock
 
     @cython.final
     def _may_go_on(self, kind: int) -> bool:
-        if self._shut:
+        if self._cleared:
             return True
         if kind == ROOM:
-            return self._fed - self._read <= self._ahead - self._portion
+            return self._has_room()
         if kind == ITEM:
-            return self._taken < self._fed or self._ended
-        return self._read < self._ready or self._failure is not None or self._gone
+            return self._taken < self._fed or self._ended or (self._stocked and self._has_room())
+        return self._fetched < self._ready or self._failure is not None or self._gone
+
+    @cython.final
+    def _has_room(self) -> bool:
+        return self._fed - self._read <= self._ahead - self._portion
+
+    @cython.final
+    def _begin_watch(self) -> bool:
+        """Since nobody is called: must the caller `arm`, once the lock has been dropped?"""
+        if self._watched:
+            return False
+        self._watched = True
+        self._taken_then = self._taken
+        return True
+
+    @cython.final
+    def _arm(self) -> bool:
+        SEAM.runtime.arm(Look(self), SEAM.runtime.monotonic() + LOOK)
+        return True
+
+    @cython.final
+    def look(self) -> bool:
+        """Items were hasty when the watch began. If they are not any more, workers are called at once from now on."""
+        waiter = None
+        lock_take(self._lock)
+        try:
+            self._watched = False
+            if self._taken - self._taken_then < HASTY_FLOW:
+                self._hasty = False
+                waiter = self._next_of(ITEM)
+        finally:
+            lock_drop(self._lock)
+        wake_all(waiter)
+        return True
 
     @cython.final
     def _queue_of(self, kind: int) -> Queue:
@@ -159,19 +202,40 @@ class Conveyor(Source):
         return first
 
     @cython.final
-    def _place(self, number: int, result: Any) -> None:
-        """The result of that item has come."""
-        if self._shut:
-            return
-        mask = self._size - 1
-        if not self._ordered:
-            ring_put(self._items, self._ready & mask, result)
-            self._ready += 1
-            return
-        ring_put(self._items, number & mask, result)
-        self._given[number & mask] = 1
-        while self._ready < self._taken and self._given[self._ready & mask] == 1:
-            self._ready += 1
+    def _draw(self, hand: Hand) -> Waiter | None:
+        """Put some items from the stock; those who need not wait for any more, if there were no more."""
+        most = min(BATCH, self._ahead - (self._fed - self._read), self._places())
+        if self._lay_from(self._stock, most) < most:
+            self._stocked = False
+            self._ended = True
+            self._complete = True
+            return self._all_of(ITEM, None)
+        if 0 <= self._mark <= self._fed:
+            self._mark = -1
+            hand._asks |= PACE
+        return None
+
+    @cython.final
+    def _ask_for_another(self, hand: Hand) -> bool:
+        """Without a feeder, each worker that finds an item and leaves some behind has another hired, once."""
+        if hand._followed or not self._hiring or self._goods is None:
+            return False
+        hand._followed = self._stocked or self._taken < self._fed
+        if hand._followed:
+            hand._asks |= HIRE
+        return hand._followed
+
+    @cython.final
+    def _lock_with_places(self, count: int) -> bool:
+        """Take the lock, with so many places in the ring for items to be drawn, or as many as there may be items."""
+        lock_take(self._lock)
+        while self._stocked and self._has_room():
+            if self._places() >= min(count, self._ahead - (self._fed - self._read)):
+                break
+            lock_drop(self._lock)
+            self.grow()
+            lock_take(self._lock)
+        return True
 
     # The feeder
 
@@ -184,20 +248,21 @@ class Conveyor(Source):
         if scope is not None:
             scope.require()
         waiter = None
+        watch = False
         asks = 0
         lock_take(self._lock)
-        while self._fed - self._read == self._size and not self._shut:
+        while self._places() == 0 and not self._cleared:
             lock_drop(self._lock)
-            self._grow()
+            self.grow()
             lock_take(self._lock)
         try:
-            if not self._shut:
-                at = self._fed & (self._size - 1)
-                self._given[at] = 0
-                ring_put(self._items, at, item)
-                self._fed += 1
+            if not self._cleared:
+                self._lay(item)
                 if self._workers.first is not None:
-                    waiter = self._next_of(ITEM)
+                    if self._hasty and self._fed - self._taken < self._portion:
+                        watch = self._begin_watch()
+                    else:
+                        waiter = self._next_of(ITEM)
                 if self._hiring and self._fed - self._taken > self._workers.count() + self._called:
                     asks = HIRE
                 if self._fed == self._mark:
@@ -208,38 +273,35 @@ class Conveyor(Source):
             lock_drop(self._lock)
         if waiter is not None:
             wake_all(waiter)
+        if watch:
+            self._arm()
         return asks
 
-    @cython.final
-    def _grow(self) -> bool:
-        """Double the ring."""
-        size = 2 * self._size
-        ring: list[Any] = [None] * size
-        given = bytearray(size)
-        items = items_of(ring)
+    def draw_from(self, goods: Any) -> Any:
+        """There is no feeder: whoever finds no item puts some of these himself. They must be a list, a tuple or a
+        range, from which to take an item is not to wait and runs no code of the user's."""
+        stock = iter(goods)
         lock_take(self._lock)
-        try:
-            if not self._shut and size == 2 * self._size:
-                mask = self._size - 1
-                for number in range(self._read, self._fed):
-                    at = number & (size - 1)
-                    ring_put(items, at, ring_take(self._items, number & mask))
-                    given[at] = self._given[number & mask]
-                ring, self._ring = self._ring, ring
-                given, self._given = self._given, given
-                self._items = items
-                self._size = size
-        finally:
-            lock_drop(self._lock)
-        return True
+        self._goods = goods  # When the iterator comes to its end, it lets go of them under the lock.
+        self._stock = stock
+        self._stocked = True
+        lock_drop(self._lock)
 
-    def set_pace(self, ahead: int, portion: int, mark: int) -> Any:
+    def parked(self) -> int:
+        """How many workers wait for an item."""
+        lock_take(self._lock)
+        count = self._workers.count()
+        lock_drop(self._lock)
+        return count
+
+    def set_pace(self, ahead: int, portion: int, mark: int, hasty: bool) -> Any:
         """From now on: how many items may be under way, how many places have to be free before the feeder, which has
-        waited for one, goes on, and at which item the pace is to be reckoned again."""
+        waited for one, goes on, at which item the pace is to be reckoned again, and whether items are hasty."""
         lock_take(self._lock)
         self._ahead = ahead
         self._portion = portion
         self._mark = mark
+        self._hasty = hasty
         lock_drop(self._lock)
 
     def hire_no_more(self) -> Any:
@@ -268,50 +330,62 @@ class Conveyor(Source):
         be none. `Cancelled`, and none taken, if the ambient context has ended."""
         scope = ambient_get()
         ended = scope is not None and scope.over()
+        watch = False
         waiter = None
         other = None
         item = OVER
-        lock_take(self._lock)
+        hand._asks = 0
+        self._lock_with_places(BATCH)
         try:
             if hand._holds:
                 hand._holds = False
-                self._place(hand._number, hand._result)
+                self._place(hand._number, hand._result, 0)
                 if self._readers.first is not None:
                     waiter = self._next_of(RESULT)
-            if not ended and not self._shut:
+            if not ended and not self._cleared:
+                if self._stocked and self._taken == self._fed and self._has_room():
+                    other = self._draw(hand)
                 if self._taken < self._fed:
                     hand._number = self._taken
-                    item = ring_take(self._items, self._taken & (self._size - 1))
-                    self._taken += 1
-                    if self._workers.first is not None:
-                        other = self._next_of(ITEM)
+                    item = self._lift()
+                    self._ask_for_another(hand)
+                    if other is None and self._workers.first is not None:
+                        if self._hasty:
+                            watch = self._begin_watch()
+                        else:
+                            other = self._next_of(ITEM)
                 elif not self._ended:
                     item = NOTHING
         finally:
             lock_drop(self._lock)
-        hand._result = None
         if waiter is not None:
             wake_all(waiter)
         if other is not None:
             wake_all(other)
+        if watch:
+            self._arm()
         if ended:
             scope.require()
         return moved(item)
 
     @cython.final
-    def take_many(self, hand: Hand, most: int) -> list[Any]:
-        """As many items as there are, of consecutive numbers; an empty list in place of NOTHING and OVER."""
+    def take_many(self, hand: Hand, least: int, most: int) -> list[Any]:
+        """As many items as there are, of consecutive numbers; an empty list in place of NOTHING and OVER, and if there
+        are fewer than `least`."""
+        other = None
         count = 0
         items: list[Any] = [None] * most
-        taken = items_of(items)
-        lock_take(self._lock)
+        hand._asks = 0
+        self._lock_with_places(most)
         try:
-            hand._number = self._taken
-            while count < most and self._taken < self._fed and not self._shut:
-                ring_put(taken, count, ring_take(self._items, self._taken & (self._size - 1)))
-                self._taken += 1
-                count += 1
-            other = self._next_of(ITEM)
+            while self._stocked and self._fed - self._taken < most and self._has_room():
+                other = self._draw(hand)
+            if self._fed - self._taken >= least and not self._cleared:
+                hand._number = self._taken
+                count = self._lift_into(items_of(items), most)
+                self._ask_for_another(hand)
+            if other is None:
+                other = self._next_of(ITEM)
         finally:
             lock_drop(self._lock)
         wake_all(other)
@@ -350,8 +424,8 @@ class Conveyor(Source):
         waiter = None
         lock_take(self._lock)
         try:
-            for result in results:
-                self._place(hand._number, result)
+            for at in range(len(results)):
+                self._place(hand._number, items_of(results), at)
                 hand._number += 1
             waiter = self._next_of(RESULT)
         finally:
@@ -363,7 +437,7 @@ class Conveyor(Source):
     def over(self) -> bool:
         """Will no item be taken any more?"""
         lock_take(self._lock)
-        over = self._shut or (self._ended and self._taken == self._fed)
+        over = self._cleared or (self._ended and self._taken == self._fed)
         lock_drop(self._lock)
         return over
 
@@ -397,18 +471,23 @@ class Conveyor(Source):
         scope = ambient_get()
         if scope is not None and scope.over():
             return NOTHING
+        value = self._basket.take()
+        return self._next_fetched() if value is NOTHING else value
+
+    @cython.final
+    def _next_fetched(self) -> Any:
         waiter = None
         other = None
         value = NOTHING
         lock_take(self._lock)
         try:
-            if self._read < self._ready and not self._shut:
-                value = ring_take(self._items, self._read & (self._size - 1))
-                self._read += 1
-                if self._feeders.first is not None:
-                    waiter = self._next_of(ROOM)
-                if self._readers.first is not None:
-                    other = self._next_of(RESULT)
+            value = self._fetch(BATCH if self._hasty else 1)
+            if self._feeders.first is not None:
+                waiter = self._next_of(ROOM)
+            elif self._stocked and self._workers.first is not None:
+                waiter = self._next_of(ITEM)
+            if self._readers.first is not None:
+                other = self._next_of(RESULT)
         finally:
             lock_drop(self._lock)
         if waiter is not None:
@@ -427,19 +506,20 @@ class Conveyor(Source):
     def all_read(self) -> bool:
         """Has the source come to its end, and every result been read?"""
         lock_take(self._lock)
-        all_read = self._complete and self._read == self._fed
+        all_read = self._complete and self._all_read()
         lock_drop(self._lock)
         return all_read
 
     def shut(self) -> Any:
         """Nobody will read any more: let go of everything. Idempotent."""
-        ring: list[Any] = []
+        self.clear()
+        goods = stock = None  # To be let go of once the lock is dropped.
         waiter = None
         lock_take(self._lock)
         try:
-            self._shut = True
-            ring, self._ring = self._ring, ring
-            self._items = items_of(self._ring)
+            self._stocked = False
+            self._goods, goods = goods, self._goods
+            self._stock, stock = stock, self._stock
             waiter = self._all_of(RESULT, self._all_of(ITEM, self._all_of(ROOM, None)))
         finally:
             lock_drop(self._lock)
@@ -449,13 +529,21 @@ class Conveyor(Source):
 
     def _ready_or_queued(self, node: Node) -> bool:
         ready = True
+        waiter = None
         lock_take(self._lock)
         try:
             if not self._may_go_on(node.kind):
-                self._queue_of(node.kind).append(node)
+                if node.kind == ROOM:
+                    waiter = self._next_of(ITEM)  # The items may be fewer than hasty workers are called for.
+                if node.kind == ITEM and self._hasty:
+                    self._workers.prepend(node)  # Who worked last is called first: he may not be asleep yet.
+                else:
+                    self._queue_of(node.kind).append(node)
                 ready = False
         finally:
             lock_drop(self._lock)
+        if waiter is not None:
+            wake_all(waiter)
         return ready
 
     def take_back(self, node: Node) -> bool:
@@ -477,11 +565,12 @@ class Conveyor(Source):
             lock_drop(self._lock)
         return True
 
-    def wait(self, kind: int) -> Any:
-        """Park until it makes sense to look for that again."""
+    def wait(self, kind: int, patient: bool = False) -> Any:
+        """Park until it makes sense to look for that again; `patient`: it will take a while."""
         check_ambient()
         operation: str = OPERATIONS[kind]
         waiter = SEAM.runtime.thread_waiter(operation, "apmap")
+        waiter._patient = patient
         node = new_node(waiter, self, kind, None)
         if self._ready_or_queued(node):
             waiter.discard_nodes(node)
@@ -507,16 +596,19 @@ class Conveyor(Source):
 
 
 class Hand:
-    """What one worker takes items with, and gives results: an iterator of items."""
+    """What one worker takes items with, and gives results: an iterator of items. `attend` does what is asked for, as
+    `Conveyor.put` says it."""
 
-    __slots__ = ("_conveyor", "_holds", "_number", "_result")
+    __slots__ = ("_asks", "_attend", "_conveyor", "_followed", "_held", "_holds", "_number", "_result", "_worked")
 
-    def __init__(self, conveyor: Conveyor) -> None:
+    def __init__(self, conveyor: Conveyor, attend: Any) -> None:
         self._conveyor = conveyor
-        self._result: Any = None
+        self._attend = attend
+        self._held: list[Any] = [None]
+        self._result = items_of(self._held)
         if not cython.compiled:
-            self._holds = False
-            self._number = 0
+            self._holds = self._followed = self._worked = False
+            self._asks = self._number = 0
 
     def __iter__(self) -> Any:
         return self
@@ -524,19 +616,26 @@ class Hand:
     def __next__(self) -> Any:
         while True:
             item = self._conveyor.exchange(self)
+            if self._asks != 0:
+                self._attend(self._asks)
             if item is OVER:
                 raise StopIteration
             if item is not NOTHING:
+                self._worked = True
                 return item
-            self._conveyor.wait(ITEM)
+            self._conveyor.wait(ITEM, not self._worked)  # Who was woken for nothing does not expect to be soon again.
+            self._worked = False
 
     def take(self) -> Any:
         """The next item, for a worker that awaits one if there is none: NOTHING, or OVER."""
-        return self._conveyor.exchange(self)
+        item = self._conveyor.exchange(self)
+        if self._asks != 0:
+            self._attend(self._asks)
+        return item
 
     def give(self, result: Any) -> None:
         """The result of the item that was taken last. It is passed on as the next is taken."""
-        self._result = result
+        ring_put(self._result, 0, result)
         self._holds = True
 
     def take_many(self, most: int) -> list[Any]:
@@ -544,14 +643,19 @@ class Hand:
         check_ambient()
         while True:
             self._conveyor.linger(most)
-            items = self._conveyor.take_many(self, most)
+            items = self._conveyor.take_many(self, 1, most)
+            if self._asks != 0:
+                self._attend(self._asks)
             if items or self._conveyor.over():
                 return items
             self._conveyor.wait(ITEM)
 
     def take_many_now(self, least: int, most: int) -> list[Any]:
         """The same if there are at least so many; else empty. Does not look at the ambient context."""
-        return self._conveyor.take_many(self, most) if self._conveyor.untaken() >= least else []
+        items = self._conveyor.take_many(self, least, most)
+        if self._asks != 0:
+            self._attend(self._asks)
+        return items
 
     def give_many(self, results: list[Any]) -> None:
         """The results of the first of those items, or of all."""

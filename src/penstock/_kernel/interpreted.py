@@ -12,6 +12,7 @@ import ctypes
 import random
 import threading
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -144,6 +145,25 @@ def ring_put(items: list[Any], at: int, value: Any) -> None:
     items[at] = value
 
 
+def ring_move(origin: list[Any], at: int, items: list[Any], there: int) -> None:
+    """From slot to slot: an empty one is left."""
+    items[there] = origin[at]
+    origin[at] = None
+
+
+def ring_share(items: list[Any], at: int) -> None:
+    """Before what a slot holds is moved where other threads find it: here nothing is to be done."""
+
+
+def ring_draw(iterator: Any, most: int, items: list[Any], at: int, mask: int) -> int:
+    """Move so many items of an iterator into a ring's slots from `at` on; how many there were."""
+    count = 0
+    for item in islice(iterator, most):
+        items[(at + count) & mask] = item
+        count += 1
+    return count
+
+
 def moved(value: Any) -> Any:
     """What a local variable holds that is not used any more."""
     return value
@@ -188,7 +208,7 @@ class Parker:
 _sleepers: set[int] = set()
 
 
-def parker_park(parker: Parker, deadline: float, main_thread: bool) -> int:
+def parker_park(parker: Parker, deadline: float, main_thread: bool, _spin: bool) -> int:
     """1 when woken, 0 when the clock has passed `deadline`; raises what a signal handler raised."""
     ident = thread_ident()
     try:

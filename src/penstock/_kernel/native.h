@@ -147,9 +147,16 @@ static inline void pk_disown(PyObject *object) {
     _Py_atomic_store_uint32_relaxed(&object->ob_ref_local, 0);
     _Py_atomic_store_uintptr_relaxed(&object->ob_tid, 0);
 }
+/* A reference that the calling thread holds is from now on counted with those of all the others. */
+static inline void pk_share(PyObject *object) {
+    if (!_Py_IsOwnedByCurrentThread(object)) return; /* It is, or nothing is counted. */
+    if (object->ob_ref_local == 1 && _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) == 0) pk_disown(object);
+    else Py_DECREF(pk_shared(object));
+}
 #else
 #define pk_shared(object) Py_NewRef(object)
 #define pk_disown(object) ((void)(object))
+#define pk_share(object) ((void)(object))
 #endif
 
 /* The items of a list, which moves them when it grows. To count references to the list itself, at each of its uses, would
@@ -171,6 +178,33 @@ static inline void ring_put(pk_items items, Py_ssize_t at, PyObject *value) {
     Py_DECREF(Py_None);
 #endif
     items[at] = pk_shared(value);
+}
+
+/* From slot to slot: an empty one is left. */
+static inline void ring_move(pk_items from, Py_ssize_t at, pk_items to, Py_ssize_t there) {
+    PyObject *empty = to[there];
+    to[there] = from[at];
+    from[at] = empty;
+}
+/* Before what a slot of this thread's own holds is moved where other threads find it. */
+#define ring_share(items, at) pk_share((items)[at])
+/* Move so many items of an iterator into a ring's slots from `at` on; how many there were, or -1 after an error. */
+static inline Py_ssize_t ring_draw(PyObject *iterator, Py_ssize_t most, pk_items items, Py_ssize_t at, Py_ssize_t mask) {
+    Py_ssize_t count = 0;
+    for (; count < most; count++) {
+        PyObject *value = Py_TYPE(iterator)->tp_iternext(iterator);
+        if (value == NULL) break;
+        pk_share(value);
+#if PY_VERSION_HEX < 0x030C0000
+        Py_DECREF(Py_None);
+#endif
+        items[(at + count) & mask] = value;
+    }
+    if (count < most && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_StopIteration)) return -1;
+        PyErr_Clear();
+    }
+    return count;
 }
 
 /* The reference that a local variable holds, which is not used any more: nothing is counted. */

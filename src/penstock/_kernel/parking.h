@@ -4,7 +4,8 @@
    fifty, so a thread that parks first spins on its flag for up to 20 microseconds.
    - With the GIL the spinner has released it. Seeing its flag set, it goes on spinning until the thread that set it
      (the one that holds the GIL) releases the GIL to park in its turn: `pk_parkings` counts those releases. Asking for
-     the GIL earlier would send this thread to sleep inside the interpreter.
+     the GIL earlier would send this thread to sleep inside the interpreter. It does so for up to 100 microseconds, as
+     long as those who wake do park soon (`pk_release_score`).
    - No more than (processors - 1) threads spin at once; with one processor nobody does.
    - A thread that has just woken a sleeper waits longer, until the sleeper has had the time to answer; otherwise two
      threads that both sleep would never get out of it.
@@ -25,6 +26,7 @@
 
 #define PK_SPIN_SECONDS 20e-6
 #define PK_ANSWER_SECONDS 100e-6
+#define PK_RELEASE_SECONDS 100e-6
 #define PK_SLOT_TRIES 256
 #define PK_ROUNDS_BEFORE_YIELD 24
 #define PK_SCORE_MAX 32
@@ -42,6 +44,9 @@ typedef struct {
 
 static pk_atomic pk_parkings, pk_spinners, pk_sleepers;
 static int64_t pk_sleeper_answers_by = 0; /* microseconds on the monotonic clock */
+#if !PK_LOCKS
+static int pk_release_score = PK_SCORE_MAX / 2, pk_release_skipped = 0;
+#endif
 static int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_probe_every = PK_PROBE_LEAST, pk_processors = 0;
 
 static int pk_count_processors(void) {
@@ -99,6 +104,29 @@ static void pk_semaphore_free(PyThread_type_lock semaphore) {
     }
 }
 
+#if !PK_LOCKS
+/* Woken: spin until the thread that did it parks. */
+static void pk_await_release(pk_parker *parker) {
+    int score = pk_peek(pk_release_score);
+    if (score <= 0) {
+        int skipped = pk_peek(pk_release_skipped) + 1;
+        pk_poke(pk_release_skipped, skipped % PK_PROBE_LEAST);
+        if (skipped < PK_PROBE_LEAST) return;
+    }
+    double end = monotonic() + PK_RELEASE_SECONDS;
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (pk_load(pk_parkings) != parker->parkings_at_wake) {
+                if (score < PK_SCORE_MAX) pk_poke(pk_release_score, score + 2);
+                return;
+            }
+            pk_pause();
+        }
+    } while (monotonic() < end);
+    if (score > 0) pk_poke(pk_release_score, score - 2);
+}
+#endif
+
 /* Spin without the GIL; 1 when woken. */
 static int pk_spin(pk_parker *parker) {
     if (pk_peek(pk_processors) < 2) {
@@ -136,16 +164,7 @@ static int pk_spin(pk_parker *parker) {
     } while (!woken && monotonic() < end);
     pk_add(pk_spinners, -1);
 #if !PK_LOCKS
-    if (woken) {
-        end = monotonic() + PK_SPIN_SECONDS;
-        do {
-            for (int i = 0; i < 16; i++) {
-                if (pk_load(pk_parkings) != parker->parkings_at_wake) goto released;
-                pk_pause();
-            }
-        } while (monotonic() < end);
-    released:;
-    }
+    if (woken) pk_await_release(parker);
 #endif
     if (woken) {
         if (score < PK_SCORE_MAX) pk_poke(pk_score, score + 2);
@@ -160,9 +179,10 @@ static int pk_spin(pk_parker *parker) {
     return woken;
 }
 
-/* Park the calling thread until it is woken (1), the clock passes `deadline` (0), or a signal handler raised (-1). */
-static int parker_park_at(pk_parker *parker, double deadline, int main_thread) {
-    int woken = 0, first = 1;
+/* Park the calling thread until it is woken (1), the clock passes `deadline` (0), or a signal handler raised (-1).
+   `spin`: it may be woken soon. */
+static int parker_park_at(pk_parker *parker, double deadline, int main_thread, int spin) {
+    int woken = 0;
     if (pk_load(parker->word) == PK_WOKEN) goto out;
     if (parker->semaphore == NULL && (parker->semaphore = pk_semaphore_new()) == NULL) {
         PyErr_NoMemory();
@@ -177,8 +197,8 @@ static int parker_park_at(pk_parker *parker, double deadline, int main_thread) {
         if (seconds < 1e9) micros = (PY_TIMEOUT_T)(seconds * 1e6) + 1;
         Py_BEGIN_ALLOW_THREADS /* Once for both: to take the GIL again in between would be to wait for it. */
         pk_add(pk_parkings, 1);
-        if (first) woken = pk_spin(parker);
-        first = 0;
+        if (spin) woken = pk_spin(parker);
+        spin = 0;
         if (!woken && pk_swap_if(parker->word, PK_IDLE, PK_ASLEEP)) {
             pk_add(pk_sleepers, 1);
             woken = PyThread_acquire_lock_timed(parker->semaphore, micros, 1) == PY_LOCK_ACQUIRED;
@@ -196,7 +216,7 @@ static int parker_park_at(pk_parker *parker, double deadline, int main_thread) {
 out:
     return main_thread && PyErr_CheckSignals() < 0 ? -1 : 1;
 }
-#define parker_park(parker, deadline, main_thread) parker_park_at(&(parker), (deadline), (main_thread))
+#define parker_park(parker, deadline, main_thread, spin) parker_park_at(&(parker), (deadline), (main_thread), (spin))
 
 static void parker_wake_at(pk_parker *parker) {
     parker->parkings_at_wake = pk_load(pk_parkings);

@@ -1,7 +1,7 @@
 cdef extern from "parking.h":
     ctypedef struct Parker "pk_parker":
         pass
-    int parker_park(Parker, double, bint) except -1
+    int parker_park(Parker, double, bint, bint) except -1
     void parker_wake(Parker) noexcept
     void parker_free(Parker) noexcept
     int parker_sleepers() noexcept

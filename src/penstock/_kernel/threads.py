@@ -99,11 +99,11 @@ class ThreadWaiter(Waiter):
         if self._in_main_thread and deadline == FOREVER and LOOKOUT.look is not None:
             self._park_looking()
         else:
-            parker_park(self._parker, deadline, self._in_main_thread)
+            parker_park(self._parker, deadline, self._in_main_thread, not self._patient)
 
     def _park_looking(self) -> None:
         seconds = FIRST_LOOK
-        while not parker_park(self._parker, monotonic() + seconds, True):
+        while not parker_park(self._parker, monotonic() + seconds, True, not self._patient):
             answer = LOOKOUT.look(seconds)
             if not isinstance(answer, BaseException):
                 seconds = answer

@@ -174,6 +174,7 @@ class TimerService:
         due: list[Timer] = []
         while True:
             sleeper = SEAM.runtime.thread_waiter("the timer service", "")
+            sleeper._patient = True
             now = SEAM.runtime.monotonic()
             wakes_at = now
             lock_take(self._lock)

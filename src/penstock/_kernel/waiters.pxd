@@ -58,6 +58,7 @@ cdef class Waiter:
     cdef Atomic _leaving
     cdef int _generation
     cdef int _slots
+    cdef bint _patient
     cdef unsigned long _ident
     cdef str _operation
     cdef double _since

@@ -233,6 +233,7 @@ class Waiter:
         "_next",
         "_nodes",
         "_operation",
+        "_patient",
         "_since",
         "_slots",
         "_state",
@@ -244,6 +245,7 @@ class Waiter:
             self._state = Atomic()
             self._leaving: Atomic  # Of the compiled kernel alone, whose references must not be taken twice.
             self._slots = 0
+            self._patient = False
             self._next: Waiter | None = None
             self._nodes: Node | None = None
             self._operation: str | None = None

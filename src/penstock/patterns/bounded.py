@@ -6,7 +6,8 @@ Three roles at one conveyor, each a thread or an asyncio task as its part of the
     workers   call the function, each for one item after the other
     reader    the iterator that was returned; what it has delivered makes room
 
-So whoever stops reading stops all of it.
+So whoever stops reading stops all of it. Items that are at hand, in a list, a tuple or a range, need no feeder: the
+workers take them from there.
 """
 
 from __future__ import annotations
@@ -53,10 +54,16 @@ R = TypeVar("R")
 
 AHEAD_OF_QUICK_ITEMS = 1024
 """How many items are taken ahead at most while they take microseconds; on an executor, for each call at once."""
-QUICK = 100e-6
-"""Seconds: items that take less are quick."""
+SLOW = 1e-3
+"""Seconds: items that take as long, or longer, are not taken further ahead than the least."""
+WORTH = 25e-3
+"""Seconds: so much work for each worker is taken ahead at most of quicker ones."""
+HASTY = 2e-6
+"""Seconds: items that take less are best left to one worker, who is awake: to wake another takes as long."""
 GROWTH = 8
 """How many times more are taken ahead after each reckoning, while items are quick."""
+AT_HAND = {list, tuple, range}
+"""Types of sources from which to take an item is not to wait, and runs no code of the user's."""
 NO_BOUND = 1 << 40
 """More items than anybody has."""
 
@@ -98,7 +105,7 @@ class Run:
         self.reckoned = 2 * self.least if self.most > self.least else -1  # The first places are free from the start.
         self.context: Context = current().with_cancel()
         self.conveyor = Conveyor(ordered, self.ahead, self.reckoned)
-        self.at_work = Countdown(1)  # The feeder, and those it starts.
+        self.at_work = Countdown(1)  # Who is started first, and those that are started then.
         self.at_work.closed_at_zero(self.conveyor)
         self.workers = 0
         self.unbegun = [True]  # Taken out by who begins, or says that nobody will: by one of them, once.
@@ -115,11 +122,18 @@ class Run:
             return False
 
     def begin(self, feeder: Callable[[Run], Any]) -> None:
-        """Start the feeder, which starts the workers. What all of them inherit is the reader's."""
+        """Start the feeder, which starts the workers, or the first worker, which starts the next. What all of them
+        inherit is the reader's."""
         if self._claims():
             self._variables = copy_context()
             try:
-                self._start(feeder, f"pmap: items for {name_of(self.function)}")
+                if type(self.items) in AT_HAND:
+                    self.since = now()
+                    self.conveyor.draw_from(self.items)
+                    self.items = None
+                    self._start_worker()
+                else:
+                    self._start(feeder, f"pmap: items for {name_of(self.function)}")
             except BaseException:
                 self.finish()
                 raise
@@ -140,16 +154,19 @@ class Run:
     def attend(self, asks: int) -> bool:
         """Do what the conveyor asks the feeder for; whether it should wait for room."""
         if asks & WORKER_WANTED:
-            self._start_worker()
+            self._hire()
         if asks & PACE_DUE:
             self._change_pace()
         return asks & (IS_FULL | PACE_DUE) != 0
 
+    def _hire(self) -> None:
+        self.at_work.add(1)
+        self._start_worker()
+
     def _start_worker(self) -> None:
         self.workers += 1
-        if self.workers == self.limit:
+        if self.workers == min(self.limit, self.least):  # No more could ever be at work.
             self.conveyor.hire_no_more()
-        self.at_work.add(1)
         role = _work_async if is_async(self.function) else _work
         self._start(role if self.chunks is None else _work_on_executor, f"pmap: {name_of(self.function)}")
 
@@ -158,20 +175,27 @@ class Run:
         # Counted before the clock is read and, for the next time, after: what happens meanwhile must not look quick.
         taken = self.conveyor.taken()
         at = now()
-        if self.chunks is None:
-            begun = taken - self.taken
-            # With more of them than workers, at least half have ended.
-            quick = begun > self.workers and (at - self.since) * self.workers < QUICK * begun
+        ended = taken - self.taken - self.workers  # At least so many.
+        passed = at - self.since
+        hasty = False
+        ahead = self.least
+        if self.chunks is not None:
+            seconds = self.chunks.item_seconds
         else:
-            quick = self.chunks.item_seconds < QUICK
-        change = min((GROWTH - 1) * self.ahead, self.most - self.ahead) if quick else self.least - self.ahead
-        self.ahead += change
+            seconds = passed * self.workers / ended if ended > 0 else SLOW
+        if seconds < SLOW:
+            worth = int(WORTH * self.workers / max(seconds, 1e-9))
+            ahead = max(self.least, min(self.most, GROWTH * self.ahead, worth))
+            at_work = self.workers - self.conveyor.parked()
+            hasty = self.chunks is None and passed * at_work < HASTY * ended
+        grown = max(ahead - self.ahead, 0)
+        self.ahead = ahead
         self.since = at
         self.taken = self.conveyor.taken()
-        self.reckoned += self.ahead + max(change, 0)
-        # The feeder waits for many places, while there are many, so that it wakes seldom.
-        portion = 1 if self.ahead == self.least else self.ahead // 4
-        self.conveyor.set_pace(self.ahead, portion, self.reckoned)
+        self.reckoned += ahead + grown
+        # Who takes from the source waits for many places, while there are many, so that he wakes seldom.
+        portion = 1 if ahead == self.least else ahead // 4
+        self.conveyor.set_pace(ahead, portion, self.reckoned, hasty)
 
     def failed(self, error: BaseException) -> None:
         """An item failed: everything else is cancelled. What ends because of that has not failed."""
@@ -312,7 +336,7 @@ async def _until(conveyor: Conveyor, kind: int) -> None:
 
 def _work(run: Run) -> None:
     function = run.function
-    hand = Hand(run.conveyor)
+    hand = Hand(run.conveyor, run.attend)
     give = hand.give
     for item in hand:
         try:
@@ -330,7 +354,7 @@ def _work(run: Run) -> None:
 
 async def _work_async(run: Run) -> None:
     function = run.function
-    hand = Hand(run.conveyor)
+    hand = Hand(run.conveyor, run.attend)
     give, take = hand.give, hand.take
     while True:
         item = take()
@@ -353,7 +377,7 @@ async def _work_async(run: Run) -> None:
 def _work_on_executor(run: Run) -> None:
     chunks = run.chunks
     assert chunks is not None  # noqa: S101
-    hand = Hand(run.conveyor)
+    hand = Hand(run.conveyor, run.attend)
     caller = Caller(chunks, hand)
     while True:
         items = hand.take_many(chunks.size)
@@ -521,8 +545,8 @@ def pmap(
     delivered: by default twice the limit, and up to 1,024 while items take microseconds; on an executor, which is given
     chunks that take milliseconds, up to 1,024 for each call at once. Results come in the order of the items, or with
     `ordered=False` as they are ready. The calls run in threads, or on the executor `on`, several items at a time where
-    they are quick; `items` is iterated in one thread of its own. The default limit is four more than there are
-    processors, 32 at most; on an executor, one more than its workers.
+    they are quick. `items` is iterated in one thread of its own, a list, a tuple or a range in those. The default limit
+    is four more than there are processors, 32 at most; on an executor, one more than its workers.
 
     The first failure cancels what is under way, which is waited for, for two seconds at most. Then it is raised bare,
     in its place: after what is there of the results before it. An error of `items` is raised after the results of all
