@@ -23,6 +23,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from penstock._kernel.interpreted import (
         Lock,
+        immortal,
         items_of,
         lock_drop,
         lock_take,
@@ -38,7 +39,7 @@ if not cython.compiled:
     BATCH = 64  # So many are moved at once that it pays, and so few that the lock is held briefly.
 
 # What there is in place of an item or a result.
-NOTHING: Any = object()
+NOTHING: Any = immortal(object())
 
 
 class Basket:

@@ -1,6 +1,7 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Items, Lock, ambient_bind, ambient_get, items_of, lock_drop, lock_take, moved, ring_put, ring_take, shared,
+    Items, Lock, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_put, ring_take,
+    shared,
 )
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.operations cimport FOREVER, deadline_after, park

@@ -28,6 +28,7 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         ambient_bind,
         ambient_get,
+        immortal,
         items_of,
         lock_drop,
         lock_take,
@@ -48,8 +49,8 @@ if not cython.compiled:
 ambient_bind(AMBIENT)
 
 # What an attempt to receive gives in place of a value.
-EMPTY: Any = object()
-CLOSED: Any = object()
+EMPTY: Any = immortal(object())
+CLOSED: Any = immortal(object())
 closed_mark = CLOSED  # For the code above the kernel.
 
 
@@ -421,13 +422,13 @@ class ChannelCore(Source):
 
     def value_or_wait(self, timeout: float | None) -> Any:
         """As `receive_or_wait`, but raises if the channel is closed; then `finish_value`."""
-        value = self.receive_or_wait(timeout, "Channel.arecv")
+        value = ChannelCore.receive_or_wait(self, timeout, "Channel.arecv")
         if value is CLOSED:
             raise self.closed_error()
         return value
 
     def finish_value(self, waiter: TaskWaiter) -> Any:
-        value = self.finish_receive(waiter)
+        value = ChannelCore.finish_receive(self, waiter)
         if value is CLOSED:
             raise self.closed_error()
         return value

@@ -1,7 +1,9 @@
 cimport cython
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.belt cimport BATCH, NOTHING, Belt
-from penstock._kernel.native cimport Items, ambient_bind, ambient_get, items_of, lock_drop, lock_take, moved, ring_put
+from penstock._kernel.native cimport (
+    Items, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_put,
+)
 from penstock._kernel.operations cimport FOREVER, park
 from penstock._kernel.scopes cimport AMBIENT, Scope, check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam

@@ -33,6 +33,7 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         ambient_bind,
         ambient_get,
+        immortal,
         items_of,
         lock_drop,
         lock_take,
@@ -59,7 +60,7 @@ ambient_bind(AMBIENT)
 ROOM_KIND, ITEM_KIND, RESULT_KIND = ROOM, ITEM, RESULT
 WORKER_WANTED, PACE_DUE, IS_FULL = HIRE, PACE, FULL
 
-OVER: Any = object()  # What there is in place of an item.
+OVER: Any = immortal(object())  # What there is in place of an item.
 nothing_yet, no_more = NOTHING, OVER  # For the code above the kernel.
 
 OPERATIONS = ("pmap (room)", "pmap (an item)", "pmap (a result)")

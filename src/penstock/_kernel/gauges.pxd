@@ -1,7 +1,7 @@
 cimport cython
 from penstock._kernel.locks cimport Gate
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.native cimport Atomic, Lock, atomic_load, guarded_cas, lock_drop, lock_take
+from penstock._kernel.native cimport Atomic, Lock, atomic_load, guarded_cas, immortal, lock_drop, lock_take
 from penstock._kernel.operations cimport deadline_after, park
 from penstock._kernel.scopes cimport check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam
@@ -22,15 +22,15 @@ cdef class GaugeCore(Gate):
     cdef Py_ssize_t _queue_size
     cdef bint _learning
     @cython.locals(admitted=bint, alone=bint)
-    cpdef bint admit_now(self)
+    cpdef bint admit_now(self) except -1
     @cython.locals(turned_out=Node, waiter=Waiter, outcome=int, queued=Py_ssize_t)
     cdef int _join(self, Node node) except -2
     @cython.locals(refuses=bint)
-    cdef bint _refuses(self, int priority)
+    cdef bint _refuses(self, int priority) except -1
     @cython.locals(node=Node)
     cdef Node _last_below(self, int priority)
     @cython.locals(later=Node)
-    cdef bint _stand(self, Node node, bint newest_first)
+    cdef bint _stand(self, Node node, bint newest_first) except -1
     @cython.locals(waiter=Waiter, node=Node, deadline=double, outcome=int)
     cpdef int join_in_thread(self, int priority, object timeout) except -1
     @cython.locals(waiter=TaskWaiter, node=Node, deadline=double, outcome=int)

@@ -20,7 +20,7 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Atomic, Lock, atomic_load, guarded_cas, lock_drop, lock_take
+    from penstock._kernel.interpreted import Atomic, Lock, atomic_load, guarded_cas, immortal, lock_drop, lock_take
     from penstock._kernel.locks import Gate
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ADMITTED, FULL = 1, 0
-UNADMITTED: Any = object()
+UNADMITTED: Any = immortal(object())
 admitted_mark, full_mark, unadmitted_mark = ADMITTED, FULL, UNADMITTED  # For the code above the kernel.
 
 
@@ -215,8 +215,8 @@ class GaugeCore(Gate):
 
     def try_acquire(self) -> Any:
         """A permit, if there is room and nobody waits; None otherwise. Does not look at the context."""
-        if self.admit_now():
-            return self.permit()
+        if GaugeCore.admit_now(self):
+            return GaugeCore.permit(self)
         self.rejected()
         return None
 
@@ -255,18 +255,18 @@ class GaugeCore(Gate):
     def admit_in_context(self) -> bool:
         """As `admit_now`, under the ambient context."""
         check_ambient()
-        return self.admit_now()
+        return GaugeCore.admit_now(self)
 
     def run_now(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """`function(*args)` as one in flight, if it can be admitted now and nothing is to be learned of it; else the
         mark."""
         check_ambient()
-        if self._learning or not self.admit_now():
+        if self._learning or not GaugeCore.admit_now(self):
             return UNADMITTED
         try:
             result = function(*args)
         finally:
-            self.leave()
+            GaugeCore.leave(self)
         if type(result) is CoroutineType:
             result.close()
             raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
@@ -313,7 +313,7 @@ class Permit:
         if self.gauge._learning:
             self.gauge.ended(self.since)
         else:
-            self.gauge.leave()
+            GaugeCore.leave(self.gauge)
 
     def drop(self) -> None:
         """The work failed for overload, of this or of what it depends on: the limit should shrink."""
@@ -323,7 +323,7 @@ class Permit:
     def ignore(self) -> None:
         """The work says nothing of the load: it failed for another reason, or was cut short."""
         self._settle()
-        self.gauge.leave()
+        GaugeCore.leave(self.gauge)
 
     @cython.final
     def _settle(self) -> bool:

@@ -56,6 +56,11 @@ def atomic_cas(atomic: Atomic, expected: int, to: int) -> bool:
 guarded_cas = atomic_cas
 
 
+def guarded_cas_soon(_atomic: Atomic, _expected: int, _to: int) -> bool:
+    """In a few tries: here to try again at once is no use."""
+    return False
+
+
 Lock = threading.RLock
 
 
@@ -127,6 +132,11 @@ def disown(value: object) -> None:
     """`value` exists to change threads."""
 
 
+def immortal(value: Any) -> Any:
+    """`value` lives as long as the process."""
+    return value
+
+
 def items_of(ring: list[Any]) -> list[Any]:
     return ring
 
@@ -169,7 +179,16 @@ def moved(value: Any) -> Any:
     return value
 
 
-dict_get = dict.get
+dict_get = dict_get_in = dict.get
+
+
+def borrowed(value: Any) -> Any:
+    """A reference that is not counted."""
+    return value
+
+
+def call_one(function: Any, argument: Any) -> Any:
+    return function(argument)
 
 
 def dict_get_at(dictionaries: list[dict[Any, Any]], at: int, key: Any, otherwise: Any) -> Any:

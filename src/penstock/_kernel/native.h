@@ -86,8 +86,20 @@ typedef char pk_gap;
 /* An atomic that is only touched by threads with an attached thread state: with the GIL, they take turns. */
 #if PK_LOCKS
 #define guarded_cas(a, from, to) pk_swap_if(a, from, to)
+/* In a few tries, for as long as another thread takes to change it back. */
+static int pk_swap_soon(pk_atomic *atomic, int from, int to) {
+    int pauses = PK_LOCK_PAUSES;
+    for (int tries = 0; tries < PK_LOCK_TRIES; tries++) {
+        for (int i = 0; i < pauses; i++) pk_pause();
+        if (pk_load(*atomic) == from && pk_swap_if(*atomic, from, to)) return 1;
+        pauses *= 2;
+    }
+    return 0;
+}
+#define guarded_cas_soon(a, from, to) pk_swap_soon(&(a), (from), (to))
 #else
 #define guarded_cas(a, from, to) ((a).value == (from) ? ((a).value = (to), 1) : 0)
+#define guarded_cas_soon(a, from, to) 0
 #endif
 
 /* ---- the clock: time.monotonic() without the float object ---- */
@@ -153,7 +165,15 @@ static inline void pk_share(PyObject *object) {
     if (object->ob_ref_local == 1 && _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) == 0) pk_disown(object);
     else Py_DECREF(pk_shared(object));
 }
+/* `object` lives as long as the process, and all threads refer to it all the time: it is not counted. */
+static inline PyObject *pk_immortal(PyObject *object) {
+    _Py_atomic_store_ssize_relaxed(&object->ob_ref_shared, 0);
+    _Py_atomic_store_uint32_relaxed(&object->ob_ref_local, _Py_IMMORTAL_REFCNT_LOCAL);
+    _Py_atomic_store_uintptr_relaxed(&object->ob_tid, 0);
+    return object;
+}
 #else
+#define pk_immortal(object) Py_NewRef(object)
 #define pk_shared(object) Py_NewRef(object)
 #define pk_disown(object) ((void)(object))
 #define pk_share(object) ((void)(object))
@@ -234,6 +254,10 @@ static inline PyObject *dict_get_at(pk_items dictionaries, Py_ssize_t at, PyObje
     return dict_get(dictionaries[at], key, otherwise);
 }
 
+/* Of a dictionary that something else keeps alive: no reference to it is counted. */
+#define borrowed(object) ((void *)(object))
+#define dict_get_in(dict, key, otherwise) dict_get((PyObject *)(dict), (key), (otherwise))
+
 /* One of the objects that a list keeps alive, without a reference that is counted. */
 #define item_at(items, at) ((void *)(items)[at])
 
@@ -251,9 +275,18 @@ static inline Py_ssize_t random_below(Py_ssize_t n) {
     return (Py_ssize_t)(((uint64_t)pk_random() * (uint64_t)n) >> 32);
 }
 
+/* The hash that a str remembers; -1 if it has not been asked for yet. */
+#if PK_LOCKS
+#define pk_hash_of_text(text) _Py_atomic_load_ssize_relaxed(&((PyASCIIObject *)(text))->hash)
+#else
+#define pk_hash_of_text(text) (((PyASCIIObject *)(text))->hash)
+#endif
+
 /* Which of the shards is the key's: of its hash, spread by Fibonacci hashing (Knuth), the upper bits. */
 static inline Py_ssize_t shard_number(PyObject *key, Py_ssize_t shards) {
-    Py_hash_t hash = PyObject_Hash(key);
+    Py_hash_t hash = -1;
+    if (PyUnicode_CheckExact(key)) hash = pk_hash_of_text(key);
+    if (hash == -1) hash = PyObject_Hash(key);
     if (hash == -1) return -1;
     return (Py_ssize_t)(((((uint64_t)hash * 0x9E3779B97F4A7C15u) >> 32) * (uint64_t)shards) >> 32);
 }

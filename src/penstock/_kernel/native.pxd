@@ -6,6 +6,7 @@ cdef extern from "native.h" nogil:
     int atomic_load "pk_load"(Atomic) noexcept
     bint atomic_cas "pk_swap_if"(Atomic, int, int) noexcept
     bint guarded_cas(Atomic, int, int) noexcept
+    bint guarded_cas_soon(Atomic, int, int) noexcept
 
     ctypedef struct Lock "pk_lock":
         pass
@@ -28,6 +29,7 @@ cdef extern from "native.h":
     int ambient_reset(object) except -1
     object shared "pk_shared"(object)
     void disown "pk_disown"(object) noexcept
+    object immortal "pk_immortal"(object)
     ctypedef void *Items "pk_items"
     Items items_of(list) noexcept
     void *item_at(Items, Py_ssize_t) noexcept
@@ -38,8 +40,11 @@ cdef extern from "native.h":
     Py_ssize_t ring_draw(object, Py_ssize_t, Items, Py_ssize_t, Py_ssize_t) except -1
     object moved(object)
     object dict_get(dict, object, object)
+    void *borrowed(object) noexcept
+    object dict_get_in(void *, object, object)
     object dict_get_at(Items, Py_ssize_t, object, object)
     object new_instance(object)
+    object call_one "PyObject_CallOneArg"(object, object)
     Py_ssize_t shard_number(object, Py_ssize_t) except -1
 
     # The locks of several channels, each once, in the order of their addresses.

@@ -4,7 +4,7 @@ from penstock._kernel.channel cimport (
 )
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.merging cimport MergeCore
-from penstock._kernel.native cimport LOCKS, Locks, locks_add, locks_drop, locks_open, locks_take
+from penstock._kernel.native cimport LOCKS, Locks, immortal, locks_add, locks_drop, locks_open, locks_take
 from penstock._kernel.operations cimport FOREVER, deadline_after, park
 from penstock._kernel.scopes cimport check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam

@@ -39,6 +39,7 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         LOCKS,
         Locks,
+        immortal,
         locks_add,
         locks_drop,
         locks_open,
@@ -53,10 +54,10 @@ if not cython.compiled:
     from penstock._kernel.waiters import Node, Waiter, new_node, wake_all
 
 # What `ready_now` gives when only waiting can help.
-PARK: Any = object()
+PARK: Any = immortal(object())
 
 # What it gives for cases among which there are merges: see `select_merged`.
-merged_mark: Any = object()
+merged_mark: Any = immortal(object())
 MERGED = merged_mark
 
 

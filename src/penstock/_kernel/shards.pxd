@@ -1,7 +1,8 @@
 cimport cython
 from penstock._kernel.locks cimport SemaphoreCore
 from penstock._kernel.native cimport (
-    Atomic, Items, atomic_load, dict_get, dict_get_at, guarded_cas, item_at, items_of, shard_number, thread_ident,
+    Atomic, Gap, Items, atomic_load, borrowed, call_one, dict_get, dict_get_at, dict_get_in, guarded_cas, guarded_cas_soon, immortal, item_at,
+    items_of, shard_number, thread_ident,
 )
 
 cdef enum:
@@ -14,16 +15,22 @@ cdef dict WAITING
 
 @cython.final
 cdef class Shard:
+    cdef dict items
+    cdef Gap _gap
+    # What moves from one processor to another; see pk_gap.
     cdef Atomic _state
     cdef unsigned long holder
     cdef bint calling
     cdef Py_ssize_t contended
-    cdef dict items
     cdef SemaphoreCore _wakes
-    cdef bint take(self, bint calling) except -1
-    cdef void drop(self) noexcept
+    cdef void *_dictionary
+    cdef Gap _end
+    cdef inline bint take(self, bint calling) except -1
+    cdef bint take_from_other(self) except -1
+    cdef inline void drop(self) noexcept
+    cdef void drop_contended(self) noexcept
     @cython.locals(taken=bint)
-    cdef bint put(self, object key, object value) except -1
+    cdef inline bint put(self, object key, object value) except -1
     @cython.locals(taken=bint)
     cdef object update(self, object key, object function, object default)
     @cython.locals(me="unsigned long", suspected=bint, circle=bint)

@@ -26,9 +26,14 @@ if not cython.compiled:
     from penstock._kernel.interpreted import (
         Atomic,
         atomic_load,
+        borrowed,
+        call_one,
         dict_get,
         dict_get_at,
+        dict_get_in,
         guarded_cas,
+        guarded_cas_soon,
+        immortal,
         item_at,
         items_of,
         shard_number,
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
 MANY = 1 << 30
 SUSPICION = 0.02  # Seconds after which what looks like a circle is looked at again.
 
-MISSING: Any = object()
+MISSING: Any = immortal(object())
 missing_mark = MISSING  # For the code above the kernel.
 
 WAITING: dict[int, Shard] = {}
@@ -53,12 +58,13 @@ WAITING: dict[int, Shard] = {}
 class Shard:
     """One part of the map."""
 
-    __slots__ = ("_state", "_wakes", "calling", "contended", "holder", "items")
+    __slots__ = ("_dictionary", "_state", "_wakes", "calling", "contended", "holder", "items")
 
     def __init__(self) -> None:
         if not cython.compiled:
             self._state = Atomic()
         self.items: dict[Any, Any] = {}
+        self._dictionary = borrowed(self.items)
         self.holder = 0
         self.calling = False
         self.contended = 0
@@ -67,24 +73,34 @@ class Shard:
 
     def take(self, calling: bool) -> bool:
         """Lock. False: this thread has it already, and goes ahead (M4)."""
-        if not guarded_cas(self._state, FREE, HELD):
-            if self.holder == thread_ident():
-                if self.calling:
-                    raise RuntimeError(
-                        "a callback of a ShardedMap uses its own shard of the map; let it use the value it is given"
-                    )
-                return False
-            self._wait()
+        if not guarded_cas(self._state, FREE, HELD) and not self.take_from_other():
+            return False
         self.holder = thread_ident()
         self.calling = calling
+        return True
+
+    def take_from_other(self) -> bool:
+        """The rest of `take`, where somebody has the lock."""
+        if self.holder == thread_ident():
+            if self.calling:
+                raise RuntimeError(
+                    "a callback of a ShardedMap uses its own shard of the map; let it use the value it is given"
+                )
+            return False
+        if not guarded_cas_soon(self._state, FREE, HELD):
+            self._wait()
         return True
 
     def drop(self) -> None:
         self.holder = 0
         self.calling = False
         if not guarded_cas(self._state, HELD, FREE):
-            guarded_cas(self._state, CONTENDED, FREE)
-            self._wakes.release(1)
+            self.drop_contended()
+
+    def drop_contended(self) -> None:
+        """The rest of `drop`, where somebody waits."""
+        guarded_cas(self._state, CONTENDED, FREE)
+        self._wakes.release(1)
 
     def put(self, key: Any, value: Any) -> bool:
         """Let `value` be the value of `key`."""
@@ -100,10 +116,10 @@ class Shard:
         """Let `function` of the value of `key` be its value; KeyError if there is none, and `default` is the mark."""
         taken = self.take(True)
         try:
-            old = dict_get(self.items, key, default)
+            old = dict_get_in(self._dictionary, key, default)
             if old is MISSING:
                 raise KeyError(key)
-            value = function(old)
+            value = call_one(function, old)
             self.items[key] = value
         finally:
             if taken:
