@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from colours import COLOURS, LIMIT
+from programs import run_program
 
 from penstock import Channel, ChannelClosed, Group, Ticker, Timer, after, select, sleep, tick
 from penstock._kernel.timers import pending_timers
@@ -361,3 +362,24 @@ def test_one_timer_for_two_loops() -> None:
         thread.join(LIMIT)
     assert totals == [10, 10]
     ticker.stop()
+
+
+def test_a_service_that_could_not_be_started_is_started_again() -> None:
+    """No thread for timers: who wants one is told, and the next one tries again."""
+    ended = run_program("""
+        import penstock._kernel.threads as threads
+        from penstock import after, pmap
+
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        start, threads.start_thread = threads.start_thread, refuse
+        try:
+            after(0.01)
+        except RuntimeError as error:
+            print(error)
+        threads.start_thread = start
+        after(0.01).recv(timeout=20)
+        print("timers work")
+    """)
+    assert ended.stdout.splitlines() == ["can't start new thread", "timers work"], ended.stderr

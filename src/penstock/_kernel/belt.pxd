@@ -38,8 +38,8 @@ cdef class Belt(Source):
     cdef Py_ssize_t _places(self) noexcept
     @cython.locals(at=Py_ssize_t)
     cdef void _lay(self, object item) noexcept
-    @cython.locals(count=Py_ssize_t, number=Py_ssize_t)
-    cdef Py_ssize_t _lay_from(self, object stock, Py_ssize_t most) except -1
+    @cython.locals(count=Py_ssize_t, drawn=Py_ssize_t, number=Py_ssize_t)
+    cdef Py_ssize_t _lay_from(self, object stock, Py_ssize_t most) noexcept
     cdef object _lift(self)
     @cython.locals(count=Py_ssize_t)
     cdef Py_ssize_t _lift_into(self, Items items, Py_ssize_t most) noexcept
@@ -49,7 +49,5 @@ cdef class Belt(Source):
     cdef object _fetch(self, Py_ssize_t most)
     @cython.locals(all_read=bint)
     cdef bint _all_read(self) noexcept
-    @cython.locals(ring=list, results=list)
-    cpdef clear(self)
     @cython.locals(ring=list, given=bytearray, items=Items, size=Py_ssize_t, mask=Py_ssize_t, number=Py_ssize_t, at=Py_ssize_t)
     cpdef grow(self)

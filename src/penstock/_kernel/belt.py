@@ -110,12 +110,15 @@ class Belt(Source):
 
     @cython.final
     def _lay_from(self, stock: Any, most: int) -> int:
-        """Put so many items of an iterator, if there are that many, and places for them. How many it were."""
-        count = ring_draw(stock, min(most, self._places()), self._items, self._fed, self._size - 1)
+        """Put so many items of an iterator, if there are that many, and places for them. How many were wanting;
+        negative: it failed."""
+        most = min(most, self._places())
+        drawn = ring_draw(stock, most, self._items, self._fed, self._size - 1)
+        count = -1 - drawn if drawn < 0 else drawn
         for number in range(self._fed, self._fed + count):
             self._given[number & (self._size - 1)] = 0
         self._fed += count
-        return count
+        return -1 if drawn < 0 else most - count
 
     @cython.final
     def _lift(self) -> Any:
@@ -179,20 +182,6 @@ class Belt(Source):
         all_read = self._fetched == self._fed and self._basket._at == self._basket._count
         lock_drop(self._basket._lock)
         return all_read
-
-    def clear(self) -> Any:
-        """Let go of everything. Idempotent."""
-        ring: list[Any] = []
-        results: list[Any] = []
-        lock_take(self._lock)
-        lock_take(self._basket._lock)
-        self._cleared = True
-        ring, self._ring = self._ring, ring
-        self._items = items_of(self._ring)
-        results, self._basket._results = self._basket._results, results
-        self._basket._at = self._basket._count = 0
-        lock_drop(self._basket._lock)
-        lock_drop(self._lock)
 
     def grow(self) -> Any:
         """Double the ring."""

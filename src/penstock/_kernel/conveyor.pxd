@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.belt cimport BATCH, NOTHING, Belt
+from penstock._kernel.belt cimport BATCH, NOTHING, Basket, Belt
 from penstock._kernel.native cimport (
     Items, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_put,
 )
@@ -19,6 +19,7 @@ cdef enum:
     HIRE = 1
     PACE = 2
     FULL = 4
+    FAILED = 8
 
 cdef double LOOK
 cdef Py_ssize_t HASTY_FLOW
@@ -53,12 +54,12 @@ cdef class Conveyor(Belt):
     cdef bint _has_room(self) noexcept
     cdef bint _begin_watch(self) noexcept
     cdef bint _ask_for_another(self, Hand hand) noexcept
-    @cython.locals(waiter=Waiter)
+    @cython.locals(waiter=Waiter, again=bint)
     cdef bint look(self) except -1
     cdef bint _arm(self) except -1
     @cython.locals(count=Py_ssize_t)
     cpdef Py_ssize_t parked(self)
-    @cython.locals(most=Py_ssize_t)
+    @cython.locals(wanting=Py_ssize_t)
     cdef Waiter _draw(self, Hand hand)
     cdef bint _lock_with_places(self, Py_ssize_t count) except -1
     cpdef draw_from(self, object goods)
@@ -71,6 +72,7 @@ cdef class Conveyor(Belt):
     cdef Waiter _all_of(self, int kind, Waiter first)
     @cython.locals(scope=Scope, waiter=Waiter, watch=bint, asks=int)
     cpdef int put(self, object item) except -1
+    @cython.locals(waiter=Waiter)
     cpdef set_pace(self, Py_ssize_t ahead, Py_ssize_t portion, Py_ssize_t mark, bint hasty)
     cpdef hire_no_more(self)
     @cython.locals(waiter=Waiter)
@@ -85,7 +87,7 @@ cdef class Conveyor(Belt):
     cdef Py_ssize_t untaken(self) noexcept
     @cython.locals(before=Py_ssize_t, count=Py_ssize_t)
     cdef bint linger(self, Py_ssize_t most) except -1
-    @cython.locals(waiter=Waiter, at=Py_ssize_t)
+    @cython.locals(own=list, waiter=Waiter, at=Py_ssize_t)
     cdef bint give_many(self, Hand hand, list results) except -1
     @cython.locals(over=bint)
     cpdef bint over(self)
@@ -100,7 +102,7 @@ cdef class Conveyor(Belt):
     cpdef failure(self)
     @cython.locals(all_read=bint)
     cpdef bint all_read(self)
-    @cython.locals(waiter=Waiter)
+    @cython.locals(ring=list, results=list, waiter=Waiter, basket=Basket)
     cpdef shut(self)
     @cython.locals(waiter=Waiter)
     cdef bint _ready_or_queued(self, Node node)

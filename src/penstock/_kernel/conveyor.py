@@ -48,7 +48,7 @@ if not cython.compiled:
     from penstock._kernel.waiters import Node, Queue, Waiter, chained, new_node, wake_all
 
     ROOM, ITEM, RESULT = 0, 1, 2  # What is waited for: a node's kind.
-    HIRE, PACE, FULL = 1, 2, 4  # What `put` asks for.
+    HIRE, PACE, FULL, FAILED = 1, 2, 4, 8  # What `put` asks for, and others.
 
 # Items that are taken more slowly than so many in so many seconds are not hasty any more.
 HASTY_FLOW = 500
@@ -58,7 +58,7 @@ ambient_bind(AMBIENT)
 
 # For the code above the kernel.
 ROOM_KIND, ITEM_KIND, RESULT_KIND = ROOM, ITEM, RESULT
-WORKER_WANTED, PACE_DUE, IS_FULL = HIRE, PACE, FULL
+WORKER_WANTED, PACE_DUE, IS_FULL, DRAW_FAILED = HIRE, PACE, FULL, FAILED
 
 OVER: Any = immortal(object())  # What there is in place of an item.
 nothing_yet, no_more = NOTHING, OVER  # For the code above the kernel.
@@ -146,22 +146,31 @@ class Conveyor(Belt):
 
     @cython.final
     def _arm(self) -> bool:
-        SEAM.runtime.arm(Look(self), SEAM.runtime.monotonic() + LOOK)
+        try:
+            SEAM.runtime.arm(Look(self), SEAM.runtime.monotonic() + LOOK)
+        except Exception:  # noqa: BLE001  there may be no thread for timers: then at once
+            self._taken_then = self._taken
+            self.look()
         return True
 
     @cython.final
     def look(self) -> bool:
         """Items were hasty when the watch began. If they are not any more, workers are called at once from now on."""
         waiter = None
+        again = False
         lock_take(self._lock)
         try:
             self._watched = False
-            if self._taken - self._taken_then < HASTY_FLOW:
+            if not self._hasty or self._taken - self._taken_then < HASTY_FLOW:
                 self._hasty = False
                 waiter = self._next_of(ITEM)
+            elif self._workers.first is not None and self._may_go_on(ITEM):
+                again = self._begin_watch()  # Whoever has worked so far may be held up by now.
         finally:
             lock_drop(self._lock)
         wake_all(waiter)
+        if again:
+            self._arm()
         return True
 
     @cython.final
@@ -205,11 +214,13 @@ class Conveyor(Belt):
     @cython.final
     def _draw(self, hand: Hand) -> Waiter | None:
         """Put some items from the stock; those who need not wait for any more, if there were no more."""
-        most = min(BATCH, self._ahead - (self._fed - self._read), self._places())
-        if self._lay_from(self._stock, most) < most:
+        wanting = self._lay_from(self._stock, min(BATCH, self._ahead - (self._fed - self._read)))
+        if wanting != 0:
             self._stocked = False
             self._ended = True
-            self._complete = True
+            self._complete = wanting > 0
+            if wanting < 0:
+                hand._asks |= FAILED
             return self._all_of(ITEM, None)
         if 0 <= self._mark <= self._fed:
             self._mark = -1
@@ -230,7 +241,7 @@ class Conveyor(Belt):
     def _lock_with_places(self, count: int) -> bool:
         """Take the lock, with so many places in the ring for items to be drawn, or as many as there may be items."""
         lock_take(self._lock)
-        while self._stocked and self._has_room():
+        while self._stocked and self._has_room():  # Not once it is cleared.
             if self._places() >= min(count, self._ahead - (self._fed - self._read)):
                 break
             lock_drop(self._lock)
@@ -303,7 +314,9 @@ class Conveyor(Belt):
         self._portion = portion
         self._mark = mark
         self._hasty = hasty
+        waiter = self._next_of(ITEM)  # With a stock, somebody may have waited for more room.
         lock_drop(self._lock)
+        wake_all(waiter)
 
     def hire_no_more(self) -> Any:
         """There are as many workers as there may be."""
@@ -422,11 +435,12 @@ class Conveyor(Belt):
     @cython.final
     def give_many(self, hand: Hand, results: list[Any]) -> bool:
         """The results of the items that the hand took last."""
+        own = results[:]
         waiter = None
         lock_take(self._lock)
         try:
-            for at in range(len(results)):
-                self._place(hand._number, items_of(results), at)
+            for at in range(len(own)):
+                self._place(hand._number, items_of(own), at)
                 hand._number += 1
             waiter = self._next_of(RESULT)
         finally:
@@ -482,7 +496,7 @@ class Conveyor(Belt):
         value = NOTHING
         lock_take(self._lock)
         try:
-            value = self._fetch(BATCH if self._hasty else 1)
+            value = self._fetch(min(BATCH, self._portion))
             if self._feeders.first is not None:
                 waiter = self._next_of(ROOM)
             elif self._stocked and self._workers.first is not None:
@@ -513,11 +527,21 @@ class Conveyor(Belt):
 
     def shut(self) -> Any:
         """Nobody will read any more: let go of everything. Idempotent."""
-        self.clear()
-        goods = stock = None  # To be let go of once the lock is dropped.
+        ring: list[Any] = []
+        results: list[Any] = []
+        goods = stock = None
         waiter = None
+        basket = self._basket
         lock_take(self._lock)
         try:
+            lock_take(basket._lock)
+            self._cleared = True
+            self._ring, ring = ring, self._ring
+            self._items = items_of(self._ring)
+            basket._results, results = results, basket._results
+            basket._items = items_of(basket._results)
+            basket._at = basket._count = 0
+            lock_drop(basket._lock)
             self._stocked = False
             self._goods, goods = goods, self._goods
             self._stock, stock = stock, self._stock
@@ -525,6 +549,7 @@ class Conveyor(Belt):
         finally:
             lock_drop(self._lock)
         wake_all(waiter)
+        del ring, results, goods, stock  # Only now: what is let go of may run code of the user's.
 
     # Waiting, in both colours
 

@@ -166,11 +166,15 @@ def ring_share(items: list[Any], at: int) -> None:
 
 
 def ring_draw(iterator: Any, most: int, items: list[Any], at: int, mask: int) -> int:
-    """Move so many items of an iterator into a ring's slots from `at` on; how many there were."""
+    """Move so many items of an iterator into a ring's slots from `at` on. How many there were; if it failed, -1 less
+    that."""
     count = 0
-    for item in islice(iterator, most):
-        items[(at + count) & mask] = item
-        count += 1
+    try:
+        for item in islice(iterator, most):
+            items[(at + count) & mask] = item
+            count += 1
+    except MemoryError:
+        return -1 - count
     return count
 
 

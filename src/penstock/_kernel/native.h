@@ -208,7 +208,8 @@ static inline void ring_move(pk_items from, Py_ssize_t at, pk_items to, Py_ssize
 }
 /* Before what a slot of this thread's own holds is moved where other threads find it. */
 #define ring_share(items, at) pk_share((items)[at])
-/* Move so many items of an iterator into a ring's slots from `at` on; how many there were, or -1 after an error. */
+/* Move so many items of an iterator into a ring's slots from `at` on. How many there were; if it failed, -1 less that:
+   under a lock nothing is raised, and of a list, a tuple or a range nothing can fail for want of more than memory. */
 static inline Py_ssize_t ring_draw(PyObject *iterator, Py_ssize_t most, pk_items items, Py_ssize_t at, Py_ssize_t mask) {
     Py_ssize_t count = 0;
     for (; count < most; count++) {
@@ -221,8 +222,9 @@ static inline Py_ssize_t ring_draw(PyObject *iterator, Py_ssize_t most, pk_items
         items[(at + count) & mask] = value;
     }
     if (count < most && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_StopIteration)) return -1;
+        int over = PyErr_ExceptionMatches(PyExc_StopIteration);
         PyErr_Clear();
+        if (!over) return -1 - count;
     }
     return count;
 }

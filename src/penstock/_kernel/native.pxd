@@ -37,7 +37,7 @@ cdef extern from "native.h":
     void ring_put(Items, Py_ssize_t, object) noexcept
     void ring_move(Items, Py_ssize_t, Items, Py_ssize_t) noexcept
     void ring_share(Items, Py_ssize_t) noexcept
-    Py_ssize_t ring_draw(object, Py_ssize_t, Items, Py_ssize_t, Py_ssize_t) except -1
+    Py_ssize_t ring_draw(object, Py_ssize_t, Items, Py_ssize_t, Py_ssize_t) noexcept
     object moved(object)
     object dict_get(dict, object, object)
     void *borrowed(object) noexcept

@@ -1,7 +1,8 @@
 cimport cython
 from penstock._kernel.locks cimport SemaphoreCore
 from penstock._kernel.native cimport (
-    Atomic, Gap, Items, atomic_load, borrowed, call_one, dict_get, dict_get_at, dict_get_in, guarded_cas, guarded_cas_soon, immortal, item_at,
+    Atomic, Gap, Items, atomic_load, borrowed, call_one, dict_get, dict_get_at, dict_get_in, guarded_cas,
+    guarded_cas_soon, immortal, item_at,
     items_of, shard_number, thread_ident,
 )
 

@@ -108,7 +108,14 @@ class TimerService:
         if sleeper is not None:
             sleeper.wake()
         if start:
-            SEAM.runtime.start(self._serve)
+            try:
+                SEAM.runtime.start(self._serve)
+            except BaseException:  # The next to add a timer tries again.
+                lock_take(self._lock)
+                self._serving = False
+                lock_drop(self._lock)
+                self.remove(timer)
+                raise
 
     def remove(self, timer: Timer) -> bool:
         """Forget `timer`. False if it was not waiting."""

@@ -19,6 +19,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final, overload
 
 from penstock._kernel.conveyor import (
+    DRAW_FAILED,
     IS_FULL,
     ITEM_KIND,
     PACE_DUE,
@@ -62,7 +63,7 @@ HASTY = 2e-6
 """Seconds: items that take less are best left to one worker, who is awake: to wake another takes as long."""
 GROWTH = 8
 """How many times more are taken ahead after each reckoning, while items are quick."""
-AT_HAND = {list, tuple, range}
+AT_HAND = (list, tuple, range)
 """Types of sources from which to take an item is not to wait, and runs no code of the user's."""
 NO_BOUND = 1 << 40
 """More items than anybody has."""
@@ -127,7 +128,7 @@ class Run:
         if self._claims():
             self._variables = copy_context()
             try:
-                if type(self.items) in AT_HAND:
+                if any(type(self.items) is kind for kind in AT_HAND):
                     self.since = now()
                     self.conveyor.draw_from(self.items)
                     self.items = None
@@ -155,6 +156,8 @@ class Run:
         """Do what the conveyor asks the feeder for; whether it should wait for room."""
         if asks & WORKER_WANTED:
             self._hire()
+        if asks & DRAW_FAILED:
+            self.source_failed(MemoryError())
         if asks & PACE_DUE:
             self._change_pace()
         return asks & (IS_FULL | PACE_DUE) != 0
@@ -187,14 +190,14 @@ class Run:
             worth = int(WORTH * self.workers / max(seconds, 1e-9))
             ahead = max(self.least, min(self.most, GROWTH * self.ahead, worth))
             at_work = self.workers - self.conveyor.parked()
-            hasty = self.chunks is None and passed * at_work < HASTY * ended
+            hasty = self.chunks is None and 0 < passed * at_work < HASTY * ended
         grown = max(ahead - self.ahead, 0)
         self.ahead = ahead
         self.since = at
         self.taken = self.conveyor.taken()
         self.reckoned += ahead + grown
         # Who takes from the source waits for many places, while there are many, so that he wakes seldom.
-        portion = 1 if ahead == self.least else ahead // 4
+        portion = 1 if ahead == self.least else max(1, ahead // 4)
         self.conveyor.set_pace(ahead, portion, self.reckoned, hasty)
 
     def failed(self, error: BaseException) -> None:
