@@ -313,7 +313,7 @@ class Permit:
         if self.gauge._learning:
             self.gauge.ended(self.since)
         else:
-            GaugeCore.leave(self.gauge)
+            self.gauge.leave()  # Not directly: who explores schedules looks on.
 
     def drop(self) -> None:
         """The work failed for overload, of this or of what it depends on: the limit should shrink."""
@@ -323,7 +323,7 @@ class Permit:
     def ignore(self) -> None:
         """The work says nothing of the load: it failed for another reason, or was cut short."""
         self._settle()
-        GaugeCore.leave(self.gauge)
+        self.gauge.leave()
 
     @cython.final
     def _settle(self) -> bool:
