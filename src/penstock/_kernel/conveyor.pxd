@@ -2,7 +2,7 @@ cimport cython
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.belt cimport BATCH, NOTHING, Basket, Belt
 from penstock._kernel.native cimport (
-    Items, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_put,
+    LOCKS, Items, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_put,
 )
 from penstock._kernel.operations cimport FOREVER, park
 from penstock._kernel.scopes cimport AMBIENT, Scope, check_ambient
@@ -54,7 +54,7 @@ cdef class Conveyor(Belt):
     cdef bint _has_room(self) noexcept
     cdef bint _begin_watch(self) noexcept
     cdef bint _ask_for_another(self, Hand hand) noexcept
-    @cython.locals(waiter=Waiter, again=bint)
+    @cython.locals(waiter=Waiter, reader=Waiter, again=bint)
     cdef bint look(self) except -1
     cdef bint _arm(self) except -1
     @cython.locals(count=Py_ssize_t)
@@ -77,7 +77,7 @@ cdef class Conveyor(Belt):
     cpdef hire_no_more(self)
     @cython.locals(waiter=Waiter)
     cpdef end(self, bint complete)
-    @cython.locals(scope=Scope, ended=bint, watch=bint, waiter=Waiter, other=Waiter)
+    @cython.locals(scope=Scope, ended=bint, taken=bint, watch=bint, waiter=Waiter, other=Waiter)
     cdef object exchange(self, Hand hand)
     @cython.locals(count=Py_ssize_t, items=list, other=Waiter)
     cdef list take_many(self, Hand hand, Py_ssize_t least, Py_ssize_t most)

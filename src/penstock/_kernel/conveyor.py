@@ -15,7 +15,8 @@ Invariants (guarded by the lock; those of the belt stand there)
   V2. While there is an item that nobody has taken, and a worker is parked, another has been called (`_called`): woken,
       and not back yet. Who comes and leaves more behind calls the next, as Go's scheduler does; who was called and
       gives up calls another. So few are woken in vain while one alone can take all that comes. While items are hasty
-      nobody need be called, but somebody will look within LOOK seconds whether they still are (`_watched`).
+      nobody need be called, nor the reader be woken for a few results, but somebody will look within LOOK seconds
+      whether they still are (`_watched`); and a worker that finds no item wakes the reader.
   V3. Once the belt is cleared nobody is parked.
 """
 
@@ -31,6 +32,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from penstock._kernel.belt import BATCH, NOTHING, Belt
     from penstock._kernel.interpreted import (
+        LOCKS,
         ambient_bind,
         ambient_get,
         immortal,
@@ -155,8 +157,9 @@ class Conveyor(Belt):
 
     @cython.final
     def look(self) -> bool:
-        """Items were hasty when the watch began. If they are not any more, workers are called at once from now on."""
+        """Items were hasty when the watch began. If they are not any more, who waits is called at once from now on."""
         waiter = None
+        reader = None
         again = False
         lock_take(self._lock)
         try:
@@ -166,9 +169,11 @@ class Conveyor(Belt):
                 waiter = self._next_of(ITEM)
             elif self._workers.first is not None and self._may_go_on(ITEM):
                 again = self._begin_watch()  # Whoever has worked so far may be held up by now.
+            reader = self._next_of(RESULT)
         finally:
             lock_drop(self._lock)
         wake_all(waiter)
+        wake_all(reader)
         if again:
             self._arm()
         return True
@@ -347,6 +352,7 @@ class Conveyor(Belt):
         watch = False
         waiter = None
         other = None
+        taken = False
         item = OVER
         hand._asks = 0
         self._lock_with_places(BATCH)
@@ -354,14 +360,13 @@ class Conveyor(Belt):
             if hand._holds:
                 hand._holds = False
                 self._place(hand._number, hand._result, 0)
-                if self._readers.first is not None:
-                    waiter = self._next_of(RESULT)
             if not ended and not self._cleared:
                 if self._stocked and self._taken == self._fed and self._has_room():
                     other = self._draw(hand)
                 if self._taken < self._fed:
                     hand._number = self._taken
                     item = self._lift()
+                    taken = True
                     self._ask_for_another(hand)
                     if other is None and self._workers.first is not None:
                         if self._hasty:
@@ -370,6 +375,12 @@ class Conveyor(Belt):
                             other = self._next_of(ITEM)
                 elif not self._ended:
                     item = NOTHING
+            if self._readers.first is not None:
+                # Where both run at once, a reader who is woken for each hasty item gets in the worker's way.
+                if not LOCKS or not self._hasty or not taken or self._ready - self._fetched >= BATCH:
+                    waiter = self._next_of(RESULT)
+                elif self._begin_watch():
+                    watch = True
         finally:
             lock_drop(self._lock)
         if waiter is not None:
