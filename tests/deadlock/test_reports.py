@@ -223,7 +223,7 @@ def test_pmap() -> None:
     def work(_item: int) -> int:
         return silent.recv()
 
-    quietly(lambda: list(pmap(work, range(100), limit=2)))
+    quietly(lambda: list(pmap(work, iter(range(100)), limit=2)))
     reader = the_one("pmap (a result)")
     until(lambda: len(report().tasks) == 4)
     assert reader.waits_for[0].name == "pmap 1"
