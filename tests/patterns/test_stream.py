@@ -94,12 +94,12 @@ def test_batches_are_not_kept_waiting(colour: str) -> None:
         source.send_nowait(value)
 
     def feed() -> None:
-        time.sleep(0.1)
+        time.sleep(1.5)  # Much longer than a batch waits, which is much longer than a machine that is busy takes.
         source.send(5)
         source.close()
 
     threading.Thread(target=feed).start()
-    got = collected(lambda _: Stream(source).batch(3, within=0.02), colour)
+    got = collected(lambda _: Stream(source).batch(3, within=0.5), colour)
     assert got == [[0, 1, 2], [3, 4], [5]]
 
 
