@@ -18,6 +18,9 @@
 Each module is one Python source. Where it has been compiled, its types are in the .pxd file beside it. With
 PENSTOCK_INTERPRETED=1 in the environment, the sources are used even where compiled modules lie beside them; so they are
 in subinterpreters, where a compiled kernel, which has one state in the process, cannot be loaded.
+
+A class with subclasses above the kernel calls its own public methods as `GaugeCore.admit_now(self)`: compiled, a call
+through `self` would first look for an override.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ cdef class Basket:
     cdef Items _items
     cdef list _results
     cdef object take(self)
+    cdef inline object _next(self)
+    cdef list empty(self, list results)
 
 cdef class Belt(Source):
     # What moves with the lock from one processor to another comes first; see pk_gap.
@@ -49,5 +51,6 @@ cdef class Belt(Source):
     cdef object _fetch(self, Py_ssize_t most)
     @cython.locals(all_read=bint)
     cdef bint _all_read(self) noexcept
+    cdef list _clear(self, list ring)
     @cython.locals(ring=list, given=bytearray, items=Items, size=Py_ssize_t, mask=Py_ssize_t, number=Py_ssize_t, at=Py_ssize_t)
-    cpdef grow(self)
+    cdef bint grow(self) except -1

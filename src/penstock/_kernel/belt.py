@@ -56,13 +56,27 @@ class Basket:
 
     def take(self) -> Any:
         """The next of them; NOTHING if there is none."""
-        value = NOTHING
         lock_take(self._lock)
+        value = self._next()
+        lock_drop(self._lock)
+        return moved(value)
+
+    def _next(self) -> Any:
+        """The same, under the lock."""
+        value = NOTHING
         if self._at < self._count:
             value = ring_take(self._items, self._at)
             self._at += 1
-        lock_drop(self._lock)
         return moved(value)
+
+    def empty(self, results: list[Any]) -> list[Any]:
+        """Begin again with that list; what the other still holds is left to the caller."""
+        lock_take(self._lock)
+        results, self._results = self._results, results
+        self._items = items_of(self._results)
+        self._at = self._count = 0
+        lock_drop(self._lock)
+        return results
 
 
 class Belt(Source):
@@ -157,7 +171,6 @@ class Belt(Source):
     def _fetch(self, most: int) -> Any:
         """For the reader: of so many results that are ready one, the others into the basket; NOTHING if none is. All
         that he had before have been read."""
-        value = NOTHING
         basket = self._basket
         lock_take(basket._lock)
         if basket._at == basket._count and not self._cleared:  # Otherwise somebody else, who reads as well, was here.
@@ -167,11 +180,9 @@ class Belt(Source):
                 ring_move(self._items, self._fetched & (self._size - 1), basket._items, basket._count)
                 self._fetched += 1
                 basket._count += 1
-        if basket._at < basket._count:
-            value = ring_take(basket._items, basket._at)
-            basket._at += 1
-            if basket._at == basket._count:
-                self._read = self._fetched
+        value = basket._next()
+        if basket._at == basket._count:
+            self._read = self._fetched
         lock_drop(basket._lock)
         return moved(value)
 
@@ -183,7 +194,16 @@ class Belt(Source):
         lock_drop(self._basket._lock)
         return all_read
 
-    def grow(self) -> Any:
+    @cython.final
+    def _clear(self, ring: list[Any]) -> list[Any]:
+        """Let the empty list be the ring; what it was is left to the caller, who drops it without the lock."""
+        ring, self._ring = self._ring, ring
+        self._items = items_of(self._ring)
+        self._cleared = True
+        return ring
+
+    @cython.final
+    def grow(self) -> bool:
         """Double the ring."""
         size = 2 * self._size
         ring: list[Any] = [None] * size
@@ -201,3 +221,4 @@ class Belt(Source):
             self._items = items
             self._size = size
         lock_drop(self._lock)
+        return True

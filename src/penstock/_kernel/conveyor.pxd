@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.belt cimport BATCH, NOTHING, Basket, Belt
+from penstock._kernel.belt cimport BATCH, NOTHING, Belt
 from penstock._kernel.native cimport (
     LOCKS, Items, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_put,
 )
@@ -102,7 +102,7 @@ cdef class Conveyor(Belt):
     cpdef failure(self)
     @cython.locals(all_read=bint)
     cpdef bint all_read(self)
-    @cython.locals(ring=list, results=list, waiter=Waiter, basket=Basket)
+    @cython.locals(ring=list, results=list, waiter=Waiter)
     cpdef shut(self)
     @cython.locals(waiter=Waiter)
     cdef bint _ready_or_queued(self, Node node)

@@ -50,7 +50,7 @@ if not cython.compiled:
     from penstock._kernel.waiters import Node, Queue, Waiter, chained, new_node, wake_all
 
     ROOM, ITEM, RESULT = 0, 1, 2  # What is waited for: a node's kind.
-    HIRE, PACE, FULL, FAILED = 1, 2, 4, 8  # What `put` asks for, and others.
+    HIRE, PACE, FULL, FAILED = 1, 2, 4, 8  # What feeder and workers are asked for.
 
 # Items that are taken more slowly than so many in so many seconds are not hasty any more.
 HASTY_FLOW = 500
@@ -542,17 +542,10 @@ class Conveyor(Belt):
         results: list[Any] = []
         goods = stock = None
         waiter = None
-        basket = self._basket
         lock_take(self._lock)
         try:
-            lock_take(basket._lock)
-            self._cleared = True
-            self._ring, ring = ring, self._ring
-            self._items = items_of(self._ring)
-            basket._results, results = results, basket._results
-            basket._items = items_of(basket._results)
-            basket._at = basket._count = 0
-            lock_drop(basket._lock)
+            ring = self._clear(ring)
+            results = self._basket.empty(results)
             self._stocked = False
             self._goods, goods = goods, self._goods
             self._stock, stock = stock, self._stock
@@ -633,8 +626,8 @@ class Conveyor(Belt):
 
 
 class Hand:
-    """What one worker takes items with, and gives results: an iterator of items. `attend` does what is asked for, as
-    `Conveyor.put` says it."""
+    """What one worker takes items with, and gives results: an iterator of items. `attend` does what the conveyor asks
+    for: WORKER_WANTED, PACE_DUE, DRAW_FAILED."""
 
     __slots__ = ("_asks", "_attend", "_conveyor", "_followed", "_held", "_holds", "_number", "_result", "_worked")
 
@@ -652,9 +645,7 @@ class Hand:
 
     def __next__(self) -> Any:
         while True:
-            item = self._conveyor.exchange(self)
-            if self._asks != 0:
-                self._attend(self._asks)
+            item = self.take()
             if item is OVER:
                 raise StopIteration
             if item is not NOTHING:
@@ -680,9 +671,7 @@ class Hand:
         check_ambient()
         while True:
             self._conveyor.linger(most)
-            items = self._conveyor.take_many(self, 1, most)
-            if self._asks != 0:
-                self._attend(self._asks)
+            items = self.take_many_now(1, most)
             if items or self._conveyor.over():
                 return items
             self._conveyor.wait(ITEM)

@@ -195,10 +195,6 @@ def call_one(function: Any, argument: Any) -> Any:
     return function(argument)
 
 
-def dict_get_at(dictionaries: list[dict[Any, Any]], at: int, key: Any, otherwise: Any) -> Any:
-    return dictionaries[at].get(key, otherwise)
-
-
 def shard_number(key: Any, shards: int) -> int:
     """Which of the shards is the key's: of its hash, spread by Fibonacci hashing, the upper bits."""
     spread = (hash(key) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

@@ -60,13 +60,14 @@ typedef PyMutex pk_lock;
    growing intervals, since each try takes the lock, and what lies beside it, away from the processor that works on it. */
 #define PK_LOCK_TRIES 3
 #define PK_LOCK_PAUSES 16
+static inline void pk_back_off(int tries) {
+    for (int i = 0; i < PK_LOCK_PAUSES << tries; i++) pk_pause();
+}
 static inline void pk_lock_take(pk_lock *lock) {
-    int pauses = PK_LOCK_PAUSES;
     for (int tries = 0; tries < PK_LOCK_TRIES; tries++) {
         uint8_t unlocked = 0;
         if (_Py_atomic_compare_exchange_uint8(&lock->_bits, &unlocked, 1)) return;
-        for (int i = 0; i < pauses; i++) pk_pause();
-        pauses *= 2;
+        pk_back_off(tries);
     }
     PyMutex_Lock(lock);
 }
@@ -88,11 +89,9 @@ typedef char pk_gap;
 #define guarded_cas(a, from, to) pk_swap_if(a, from, to)
 /* In a few tries, for as long as another thread takes to change it back. */
 static int pk_swap_soon(pk_atomic *atomic, int from, int to) {
-    int pauses = PK_LOCK_PAUSES;
     for (int tries = 0; tries < PK_LOCK_TRIES; tries++) {
-        for (int i = 0; i < pauses; i++) pk_pause();
+        pk_back_off(tries);
         if (pk_load(*atomic) == from && pk_swap_if(*atomic, from, to)) return 1;
-        pauses *= 2;
     }
     return 0;
 }
@@ -251,17 +250,12 @@ static inline PyObject *dict_get(PyObject *dict, PyObject *key, PyObject *otherw
     return Py_NewRef(otherwise);
 }
 
-/* The same of one of several dictionaries, the references to which are not counted: those who only look share nothing. */
-static inline PyObject *dict_get_at(pk_items dictionaries, Py_ssize_t at, PyObject *key, PyObject *otherwise) {
-    return dict_get(dictionaries[at], key, otherwise);
-}
-
-/* Of a dictionary that something else keeps alive: no reference to it is counted. */
+/* What something else keeps alive, and one of the objects that a list does, without a reference that is counted: those
+   who only look share nothing. */
 #define borrowed(object) ((void *)(object))
+#define item_at(items, at) borrowed((items)[at])
+/* As `dict_get`, of such a dictionary. */
 #define dict_get_in(dict, key, otherwise) dict_get((PyObject *)(dict), (key), (otherwise))
-
-/* One of the objects that a list keeps alive, without a reference that is counted. */
-#define item_at(items, at) ((void *)(items)[at])
 
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */
 static inline uint32_t pk_random(void) {

@@ -42,7 +42,6 @@ cdef extern from "native.h":
     object dict_get(dict, object, object)
     void *borrowed(object) noexcept
     object dict_get_in(void *, object, object)
-    object dict_get_at(Items, Py_ssize_t, object, object)
     object new_instance(object)
     object call_one "PyObject_CallOneArg"(object, object)
     Py_ssize_t shard_number(object, Py_ssize_t) except -1

@@ -4,13 +4,13 @@
    fifty, so a thread that parks first spins on its flag for up to 20 microseconds.
    - With the GIL the spinner has released it. Seeing its flag set, it goes on spinning until the thread that set it
      (the one that holds the GIL) releases the GIL to park in its turn: `pk_parkings` counts those releases. Asking for
-     the GIL earlier would send this thread to sleep inside the interpreter. It does so for up to 100 microseconds, as
-     long as those who wake do park soon (`pk_release_score`).
+     the GIL earlier would send this thread to sleep inside the interpreter. It does so for up to 100 microseconds.
    - No more than (processors - 1) threads spin at once; with one processor nobody does.
    - A thread that has just woken a sleeper waits longer, until the sleeper has had the time to answer; otherwise two
      threads that both sleep would never get out of it.
-   - `pk_score` remembers whether spinning has paid lately. When it has not, only one parking in sixteen tries, and in
-     ever fewer while the tries fail: a processor that is busy otherwise must not be taken from who could answer. */
+   - Both remember whether they have paid lately (`pk_habit`). When one has not, only one parking in sixteen tries it,
+     and in ever fewer while the tries fail: a processor that is busy otherwise must not be taken from who could
+     answer. */
 #pragma once
 #include "native.h"
 
@@ -44,10 +44,39 @@ typedef struct {
 
 static pk_atomic pk_parkings, pk_spinners, pk_sleepers;
 static int64_t pk_sleeper_answers_by = 0; /* microseconds on the monotonic clock */
+static int pk_processors = 0;
+
+/* Something that pays at some times and not at others. */
+typedef struct { int score, skipped, probe_every; } pk_habit;
+#define PK_HABIT {PK_SCORE_MAX / 2, 0, PK_PROBE_LEAST}
+
+/* Is it to be done this time? */
+static int pk_worth_it(pk_habit *habit) {
+    if (pk_peek(habit->score) > 0) return 1;
+    int skipped = pk_peek(habit->skipped) + 1, probe = skipped >= pk_peek(habit->probe_every);
+    pk_poke(habit->skipped, probe ? 0 : skipped);
+    return probe;
+}
+
+/* It has been done. 1 if it has not paid for long. */
+static int pk_learn(pk_habit *habit, int paid) {
+    int score = pk_peek(habit->score), every = pk_peek(habit->probe_every);
+    if (paid) {
+        if (score < PK_SCORE_MAX) pk_poke(habit->score, score + 2);
+        pk_poke(habit->probe_every, PK_PROBE_LEAST);
+    } else if (score > 0) {
+        pk_poke(habit->score, score - 1);
+    } else {
+        if (every < PK_PROBE_MOST) pk_poke(habit->probe_every, every * 2);
+        return 1;
+    }
+    return 0;
+}
+
+static pk_habit pk_spinning = PK_HABIT;
 #if !PK_LOCKS
-static int pk_release_score = PK_SCORE_MAX / 2, pk_release_skipped = 0;
+static pk_habit pk_awaiting_release = PK_HABIT;
 #endif
-static int pk_score = PK_SCORE_MAX / 2, pk_skipped = 0, pk_probe_every = PK_PROBE_LEAST, pk_processors = 0;
 
 static int pk_count_processors(void) {
 #if defined(__linux__)
@@ -107,23 +136,16 @@ static void pk_semaphore_free(PyThread_type_lock semaphore) {
 #if !PK_LOCKS
 /* Woken: spin until the thread that did it parks. */
 static void pk_await_release(pk_parker *parker) {
-    int score = pk_peek(pk_release_score);
-    if (score <= 0) {
-        int skipped = pk_peek(pk_release_skipped) + 1;
-        pk_poke(pk_release_skipped, skipped % PK_PROBE_LEAST);
-        if (skipped < PK_PROBE_LEAST) return;
-    }
+    if (!pk_worth_it(&pk_awaiting_release)) return;
     double end = monotonic() + PK_RELEASE_SECONDS;
+    int released = 0;
     do {
         for (int i = 0; i < 16; i++) {
-            if (pk_load(pk_parkings) != parker->parkings_at_wake) {
-                if (score < PK_SCORE_MAX) pk_poke(pk_release_score, score + 2);
-                return;
-            }
+            if (pk_load(pk_parkings) != parker->parkings_at_wake) { released = 1; break; }
             pk_pause();
         }
-    } while (monotonic() < end);
-    if (score > 0) pk_poke(pk_release_score, score - 2);
+    } while (!released && monotonic() < end);
+    pk_learn(&pk_awaiting_release, released);
 }
 #endif
 
@@ -133,15 +155,7 @@ static int pk_spin(pk_parker *parker) {
         if (pk_peek(pk_processors) == 0) pk_poke(pk_processors, pk_count_processors());
         if (pk_peek(pk_processors) < 2) return 0;
     }
-    int score = pk_peek(pk_score);
-    if (score <= 0) {
-        int skipped = pk_peek(pk_skipped) + 1;
-        if (skipped < pk_peek(pk_probe_every)) {
-            pk_poke(pk_skipped, skipped);
-            return 0;
-        }
-        pk_poke(pk_skipped, 0);
-    }
+    if (!pk_worth_it(&pk_spinning)) return 0;
     for (int tries = 0;; tries++) { /* A spinner that has just been woken may not have left its place yet. */
         int spinners = pk_load(pk_spinners);
         if (spinners < pk_peek(pk_processors) - 1 && pk_swap_if(pk_spinners, spinners, spinners + 1)) break;
@@ -166,16 +180,7 @@ static int pk_spin(pk_parker *parker) {
 #if !PK_LOCKS
     if (woken) pk_await_release(parker);
 #endif
-    if (woken) {
-        if (score < PK_SCORE_MAX) pk_poke(pk_score, score + 2);
-        pk_poke(pk_probe_every, PK_PROBE_LEAST);
-    } else if (score > 0) {
-        pk_poke(pk_score, score - 1);
-    } else {
-        int every = pk_peek(pk_probe_every);
-        if (every < PK_PROBE_MOST) pk_poke(pk_probe_every, every * 2);
-        pk_poke(pk_processors, pk_count_processors());
-    }
+    if (pk_learn(&pk_spinning, woken)) pk_poke(pk_processors, pk_count_processors());
     return woken;
 }
 

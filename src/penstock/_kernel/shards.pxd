@@ -1,9 +1,8 @@
 cimport cython
 from penstock._kernel.locks cimport SemaphoreCore
 from penstock._kernel.native cimport (
-    Atomic, Gap, Items, atomic_load, borrowed, call_one, dict_get, dict_get_at, dict_get_in, guarded_cas,
-    guarded_cas_soon, immortal, item_at,
-    items_of, shard_number, thread_ident,
+    Atomic, Gap, Items, atomic_load, borrowed, call_one, dict_get, dict_get_in, guarded_cas, guarded_cas_soon, immortal,
+    item_at, items_of, shard_number, thread_ident,
 )
 
 cdef enum:
@@ -46,6 +45,7 @@ cdef class ShardedMapCore:
     cdef Items _places
     cdef Py_ssize_t _size
     cdef object __weakref__
+    cdef inline void *_part(self, object key) except NULL
     cdef Shard _shard(self, object key)
     @cython.locals(shard=Shard)
     cpdef length(self)

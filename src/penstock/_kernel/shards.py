@@ -29,7 +29,6 @@ if not cython.compiled:
         borrowed,
         call_one,
         dict_get,
-        dict_get_at,
         dict_get_in,
         guarded_cas,
         guarded_cas_soon,
@@ -178,21 +177,26 @@ class ShardedMapCore:
         self._parts = items_of(self._dictionaries)
 
     @cython.final
+    def _part(self, key: Any) -> Any:
+        """The dictionary that has the key, if any has: a reference that is not counted."""
+        return item_at(self._parts, shard_number(key, self._size))
+
+    @cython.final
     def _shard(self, key: Any) -> Shard:
         return self._shards[shard_number(key, self._size)]
 
     def __getitem__(self, key: Any) -> Any:
-        value = dict_get_at(self._parts, shard_number(key, self._size), key, MISSING)
+        value = dict_get_in(self._part(key), key, MISSING)
         if value is MISSING:
             raise KeyError(key)
         return value
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of `key`, or `default`."""
-        return dict_get_at(self._parts, shard_number(key, self._size), key, default)
+        return dict_get_in(self._part(key), key, default)
 
     def __contains__(self, key: Any) -> bool:
-        return dict_get_at(self._parts, shard_number(key, self._size), key, MISSING) is not MISSING
+        return dict_get_in(self._part(key), key, MISSING) is not MISSING
 
     def __len__(self) -> int:
         return self.length()
@@ -247,7 +251,7 @@ class ShardedMapCore:
 
         If it raises, nothing has changed. The same holds for it as for the function of `update_with`.
         """
-        value = dict_get_at(self._parts, shard_number(key, self._size), key, MISSING)
+        value = dict_get_in(self._part(key), key, MISSING)
         if value is not MISSING:
             return value
         shard = self._shard(key)
