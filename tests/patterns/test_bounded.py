@@ -19,6 +19,7 @@ from waiting import until, until_collected
 
 import penstock
 from penstock import Cancelled, Channel, DeadlineExceeded, afor_each, apmap, cancel_scope, fail_after, for_each, pmap
+from penstock._kernel.conveyor import Conveyor, Hand
 from penstock.patterns import bounded
 from penstock.testing import virtual_time
 
@@ -276,6 +277,55 @@ def test_no_memory_for_items_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     got = []
     with pytest.raises(MemoryError):
         got.extend(pmap(work, range(100), limit=1, ahead=4))
+
+
+def test_no_more_workers_than_items_may_be_under_way() -> None:
+    results = pmap(double, range(500), limit=50, ahead=2)
+    assert list(results) == [2 * number for number in range(500)]
+    assert results._run.workers == 2
+
+
+def test_room_that_a_new_pace_makes_is_used() -> None:
+    conveyor = Conveyor(True, 2, -1)
+    conveyor.draw_from(range(100))
+    hands = [Hand(conveyor, lambda _: None) for _ in range(3)]
+    assert [hands[0].take(), hands[1].take()] == [0, 1]
+    got: list[int] = []
+    worker = threading.Thread(target=lambda: got.append(next(hands[2])))
+    worker.start()
+    until(lambda: conveyor.parked() == 1)
+    conveyor.set_pace(64, 16, -1, False)
+    worker.join(20)
+    assert got == [2]
+    conveyor.shut()
+
+
+def test_what_was_fetched_has_not_been_read() -> None:
+    conveyor = Conveyor(True, 1000, -1)
+    conveyor.set_pace(1000, 250, -1, True)
+    for number in range(9):
+        conveyor.put(number)
+    conveyor.end(True)
+    hand = Hand(conveyor, lambda _: None)
+    for number in hand:
+        hand.give(-number)
+    for number in range(9):
+        assert not conveyor.all_read()
+        assert conveyor.next_result() == -number
+    assert conveyor.all_read()
+
+
+def test_an_executor_keeps_what_it_returned() -> None:
+    kept: list[Future[Any]] = []
+
+    class Keeping(ThreadPoolExecutor):
+        def submit(self, *args: Any, **options: Any) -> Future[Any]:
+            kept.append(super().submit(*args, **options))
+            return kept[-1]
+
+    with Keeping(2) as executor:
+        got = list(pmap(double, range(50), on=executor))
+    assert sorted(itertools.chain.from_iterable(future.result()[0] for future in kept)) == got
 
 
 def test_items_of_a_class_that_cannot_be_hashed() -> None:
