@@ -81,6 +81,25 @@ def imapped(function: Callable[[int], int]) -> Callable[[int], float]:
     return run
 
 
+def bare(function: Callable[[int], int]) -> Callable[[int], float]:
+    """As many threads with as many calls each, that hand nothing over: the limit of the machine."""
+
+    def run(n: int) -> float:
+        def work() -> None:
+            for item in range(n // LIMIT):
+                function(item)
+
+        threads = [threading.Thread(target=work) for _ in range(LIMIT)]
+        start = perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return perf_counter() - start
+
+    return run
+
+
 def amapped(function: Callable[[int], Awaitable[int]]) -> Callable[[int], float]:
     async def work(n: int) -> float:
         start = perf_counter()
@@ -293,7 +312,7 @@ SCENARIOS = [
     Scenario(
         "pmap of a 20 µs call",
         mapped(checksum),
-        {"ThreadPool.imap": imapped(checksum)},
+        {"ThreadPool.imap": imapped(checksum), "bare threads": bare(checksum)},
         (0.78, 0.9),
         operations=20_000,
     ),

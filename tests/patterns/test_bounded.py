@@ -315,6 +315,50 @@ def test_what_was_fetched_has_not_been_read() -> None:
     assert conveyor.all_read()
 
 
+def counts_of(items: list[Any]) -> set[int]:
+    return {sys.getrefcount(item) for item in items}
+
+
+@pytest.mark.parametrize("source", SOURCES[:3])
+@pytest.mark.parametrize("at_once", [1, 50])
+def test_every_reference_is_counted_whoever_takes_an_item(source: Any, at_once: int) -> None:
+    """Those to items that another thread has put, that are kept, returned, or dropped with the conveyor."""
+    first, last = 1000, 1300
+    conveyor = Conveyor(False, last, -1)
+    conveyor.draw_from(source(range(first, last)))
+    theirs = [Hand(conveyor, lambda _: None)]
+    mine = Hand(conveyor, lambda _: None)
+    kept: list[Any] = []
+
+    def work(hand: Hand, n: int) -> None:
+        while n > 0:
+            items = [hand.take()] if at_once == 1 else hand.take_many_now(1, min(at_once, n))
+            kept.extend(items)
+            n -= len(items)
+            if at_once == 1:
+                hand.give(items.pop())
+            else:
+                hand.give_many(items)
+            del items
+
+    puts = threading.Thread(target=work, args=(theirs.pop(), 100))  # It puts more than it takes.
+    puts.start()
+    puts.join(20)
+    work(mine, 100)
+    del mine  # With a result in it, like the other.
+    read = [conveyor.next_result() for _ in range(150)]
+    conveyor.shut()
+    del conveyor
+    gc.collect()
+    fresh = list(range(first, last))
+    again = fresh[:]
+    assert counts_of(read) == counts_of(again)
+    del read
+    assert kept == fresh[:200]
+    del again
+    assert counts_of(kept) == counts_of(fresh)
+
+
 def test_an_executor_keeps_what_it_returned() -> None:
     kept: list[Future[Any]] = []
 

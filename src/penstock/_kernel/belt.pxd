@@ -1,6 +1,6 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Gap, Items, Lock, immortal, items_of, lock_drop, lock_take, moved, ring_draw, ring_move, ring_put, ring_share,
+    Gap, Items, Lock, immortal, items_of, lock_drop, lock_take, moved, ring_claim, ring_draw, ring_move, ring_put, ring_share,
     ring_take,
 )
 from penstock._kernel.waiters cimport Source
@@ -36,14 +36,16 @@ cdef class Belt(Source):
     cdef list _ring
     cdef bint _ordered
     cdef bint _cleared
+    cdef bint _sole
 
     cdef Py_ssize_t _places(self) noexcept
     @cython.locals(at=Py_ssize_t)
     cdef void _lay(self, object item) noexcept
     @cython.locals(count=Py_ssize_t, drawn=Py_ssize_t, number=Py_ssize_t)
     cdef Py_ssize_t _lay_from(self, object stock, Py_ssize_t most) noexcept
+    @cython.locals(at=Py_ssize_t)
     cdef object _lift(self)
-    @cython.locals(count=Py_ssize_t)
+    @cython.locals(count=Py_ssize_t, at=Py_ssize_t)
     cdef Py_ssize_t _lift_into(self, Items items, Py_ssize_t most) noexcept
     @cython.locals(mask=Py_ssize_t)
     cdef void _place(self, Py_ssize_t number, Items results, Py_ssize_t at) noexcept

@@ -8,6 +8,8 @@ Invariants (guarded by the lock)
       which `_given` is 1, or nothing. Not in order, results stand in the order in which they came: none waits for
       another.
   B3. Cleared: ring and basket are empty, and stay empty.
+  B4. Where items come from a range (`_sole`), nothing but its place refers to an item that nobody has taken, and the
+      reference is counted as its maker's own: who takes it owns it, or claims it.
 The basket has a lock of its own, which is taken after the belt's where both are.
 """
 
@@ -28,6 +30,7 @@ if not cython.compiled:
         lock_drop,
         lock_take,
         moved,
+        ring_claim,
         ring_draw,
         ring_move,
         ring_put,
@@ -94,6 +97,7 @@ class Belt(Source):
         "_ready",
         "_ring",
         "_size",
+        "_sole",
         "_taken",
     )
 
@@ -107,7 +111,7 @@ class Belt(Source):
         self._basket = Basket()
         if not cython.compiled:
             self._fed = self._taken = self._ready = self._fetched = self._read = 0
-            self._cleared = False
+            self._cleared = self._sole = False
 
     @cython.final
     def _places(self) -> int:
@@ -127,7 +131,7 @@ class Belt(Source):
         """Put so many items of an iterator, if there are that many, and places for them. How many were wanting;
         negative: it failed."""
         most = min(most, self._places())
-        drawn = ring_draw(stock, most, self._items, self._fed, self._size - 1)
+        drawn = ring_draw(stock, self._sole, most, self._items, self._fed, self._size - 1)
         count = -1 - drawn if drawn < 0 else drawn
         for number in range(self._fed, self._fed + count):
             self._given[number & (self._size - 1)] = 0
@@ -137,7 +141,10 @@ class Belt(Source):
     @cython.final
     def _lift(self) -> Any:
         """Take the next item; there must be one."""
-        item = ring_take(self._items, self._taken & (self._size - 1))
+        at = self._taken & (self._size - 1)
+        if self._sole:
+            ring_claim(self._items, at)
+        item = ring_take(self._items, at)
         self._taken += 1
         return item
 
@@ -146,7 +153,10 @@ class Belt(Source):
         """Take so many items, if there are that many. How many it were."""
         count = 0
         while count < most and self._taken < self._fed:
-            ring_move(self._items, self._taken & (self._size - 1), items, count)
+            at = self._taken & (self._size - 1)
+            if self._sole:
+                ring_claim(self._items, at)
+            ring_move(self._items, at, items, count)
             self._taken += 1
             count += 1
         return count

@@ -2,7 +2,7 @@ cimport cython
 from penstock._kernel.loops cimport TaskWaiter
 from penstock._kernel.belt cimport BATCH, NOTHING, Belt
 from penstock._kernel.native cimport (
-    LOCKS, Items, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_put,
+    LOCKS, Items, ambient_bind, ambient_get, immortal, items_of, lock_drop, lock_take, moved, ring_keep,
 )
 from penstock._kernel.operations cimport FOREVER, park
 from penstock._kernel.scopes cimport AMBIENT, Scope, check_ambient
@@ -77,7 +77,7 @@ cdef class Conveyor(Belt):
     cpdef hire_no_more(self)
     @cython.locals(waiter=Waiter)
     cpdef end(self, bint complete)
-    @cython.locals(scope=Scope, ended=bint, taken=bint, watch=bint, waiter=Waiter, other=Waiter)
+    @cython.locals(ended=bint, taken=bint, watch=bint, waiter=Waiter, other=Waiter)
     cdef object exchange(self, Hand hand)
     @cython.locals(count=Py_ssize_t, items=list, other=Waiter)
     cdef list take_many(self, Hand hand, Py_ssize_t least, Py_ssize_t most)
@@ -122,6 +122,7 @@ cdef class Hand:
     cdef list _held
     cdef Items _result
     cdef object _attend
+    cdef Scope _scope
     cdef Py_ssize_t _number
     cdef int _asks
     cdef bint _holds

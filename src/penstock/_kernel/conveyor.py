@@ -40,7 +40,7 @@ if not cython.compiled:
         lock_drop,
         lock_take,
         moved,
-        ring_put,
+        ring_keep,
     )
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import FOREVER, park
@@ -302,6 +302,7 @@ class Conveyor(Belt):
         self._goods = goods  # When the iterator comes to its end, it lets go of them under the lock.
         self._stock = stock
         self._stocked = True
+        self._sole = type(goods) is range
         lock_drop(self._lock)
 
     def parked(self) -> int:
@@ -346,9 +347,8 @@ class Conveyor(Belt):
     @cython.final
     def exchange(self, hand: Hand) -> Any:
         """Put down the result that the hand holds, and take an item; NOTHING if there is none yet, OVER if there will
-        be none. `Cancelled`, and none taken, if the ambient context has ended."""
-        scope = ambient_get()
-        ended = scope is not None and scope.over()
+        be none. `Cancelled`, and none taken, if the hand's context has ended."""
+        ended = hand._scope is not None and hand._scope.over()
         watch = False
         waiter = None
         other = None
@@ -390,7 +390,7 @@ class Conveyor(Belt):
         if watch:
             self._arm()
         if ended:
-            scope.require()
+            hand._scope.require()
         return moved(item)
 
     @cython.final
@@ -627,13 +627,25 @@ class Conveyor(Belt):
 
 class Hand:
     """What one worker takes items with, and gives results: an iterator of items. `attend` does what the conveyor asks
-    for: WORKER_WANTED, PACE_DUE, DRAW_FAILED."""
+    for: WORKER_WANTED, PACE_DUE, DRAW_FAILED. Its context is what was the ambient one when it was made."""
 
-    __slots__ = ("_asks", "_attend", "_conveyor", "_followed", "_held", "_holds", "_number", "_result", "_worked")
+    __slots__ = (
+        "_asks",
+        "_attend",
+        "_conveyor",
+        "_followed",
+        "_held",
+        "_holds",
+        "_number",
+        "_result",
+        "_scope",
+        "_worked",
+    )
 
     def __init__(self, conveyor: Conveyor, attend: Any) -> None:
         self._conveyor = conveyor
         self._attend = attend
+        self._scope = ambient_get()
         self._held: list[Any] = [None]
         self._result = items_of(self._held)
         if not cython.compiled:
@@ -663,7 +675,7 @@ class Hand:
 
     def give(self, result: Any) -> None:
         """The result of the item that was taken last. It is passed on as the next is taken."""
-        ring_put(self._result, 0, result)
+        ring_keep(self._result, 0, result)
         self._holds = True
 
     def take_many(self, most: int) -> list[Any]:

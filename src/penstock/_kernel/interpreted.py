@@ -155,6 +155,9 @@ def ring_put(items: list[Any], at: int, value: Any) -> None:
     items[at] = value
 
 
+ring_keep = ring_put
+
+
 def ring_move(origin: list[Any], at: int, items: list[Any], there: int) -> None:
     """From slot to slot: an empty one is left."""
     items[there] = origin[at]
@@ -165,7 +168,11 @@ def ring_share(items: list[Any], at: int) -> None:
     """Before what a slot holds is moved where other threads find it: here nothing is to be done."""
 
 
-def ring_draw(iterator: Any, most: int, items: list[Any], at: int, mask: int) -> int:
+def ring_claim(items: list[Any], at: int) -> None:
+    """After what a slot holds has come to this thread: as `ring_share`."""
+
+
+def ring_draw(iterator: Any, _sole: bool, most: int, items: list[Any], at: int, mask: int) -> int:
     """Move so many items of an iterator into a ring's slots from `at` on. How many there were; if it failed, -1 less
     that."""
     count = 0

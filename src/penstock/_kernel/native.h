@@ -164,6 +164,10 @@ static inline void pk_share(PyObject *object) {
     if (object->ob_ref_local == 1 && _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) == 0) pk_disown(object);
     else Py_DECREF(pk_shared(object));
 }
+/* The calling thread has the only reference to `object`, which another may have counted. */
+static inline void pk_claim(PyObject *object) {
+    if (!_Py_IsOwnedByCurrentThread(object) && !_Py_IsImmortal(object)) pk_disown(object);
+}
 /* `object` lives as long as the process, and all threads refer to it all the time: it is not counted. */
 static inline PyObject *pk_immortal(PyObject *object) {
     _Py_atomic_store_ssize_relaxed(&object->ob_ref_shared, 0);
@@ -176,6 +180,7 @@ static inline PyObject *pk_immortal(PyObject *object) {
 #define pk_shared(object) Py_NewRef(object)
 #define pk_disown(object) ((void)(object))
 #define pk_share(object) ((void)(object))
+#define pk_claim(object) ((void)(object))
 #endif
 
 /* The items of a list, which moves them when it grows. To count references to the list itself, at each of its uses, would
@@ -192,12 +197,15 @@ static inline PyObject *ring_take(pk_items items, Py_ssize_t at) {
     items[at] = Py_None;
     return value;
 }
-static inline void ring_put(pk_items items, Py_ssize_t at, PyObject *value) {
+static inline void ring_set(pk_items items, Py_ssize_t at, PyObject *value) {
 #if PY_VERSION_HEX < 0x030C0000
     Py_DECREF(Py_None);
 #endif
-    items[at] = pk_shared(value);
+    items[at] = value;
 }
+#define ring_put(items, at, value) ring_set((items), (at), pk_shared(value))
+/* In a slot of this thread's own. */
+#define ring_keep(items, at, value) ring_set((items), (at), Py_NewRef(value))
 
 /* From slot to slot: an empty one is left. */
 static inline void ring_move(pk_items from, Py_ssize_t at, pk_items to, Py_ssize_t there) {
@@ -207,18 +215,18 @@ static inline void ring_move(pk_items from, Py_ssize_t at, pk_items to, Py_ssize
 }
 /* Before what a slot of this thread's own holds is moved where other threads find it. */
 #define ring_share(items, at) pk_share((items)[at])
-/* Move so many items of an iterator into a ring's slots from `at` on. How many there were; if it failed, -1 less that:
+/* After what was in no slot but this one, and known to nobody, has come to this thread. */
+#define ring_claim(items, at) pk_claim((items)[at])
+/* Move so many items of an iterator into a ring's slots from `at` on; `sole`: nobody else knows them. How many there were; if it failed, -1 less that:
    under a lock nothing is raised, and of a list, a tuple or a range nothing can fail for want of more than memory. */
-static inline Py_ssize_t ring_draw(PyObject *iterator, Py_ssize_t most, pk_items items, Py_ssize_t at, Py_ssize_t mask) {
+static inline Py_ssize_t ring_draw(PyObject *iterator, int sole, Py_ssize_t most, pk_items items, Py_ssize_t at,
+                                   Py_ssize_t mask) {
     Py_ssize_t count = 0;
     for (; count < most; count++) {
         PyObject *value = Py_TYPE(iterator)->tp_iternext(iterator);
         if (value == NULL) break;
-        pk_share(value);
-#if PY_VERSION_HEX < 0x030C0000
-        Py_DECREF(Py_None);
-#endif
-        items[(at + count) & mask] = value;
+        if (!sole) pk_share(value);
+        ring_set(items, (at + count) & mask, value);
     }
     if (count < most && PyErr_Occurred()) {
         int over = PyErr_ExceptionMatches(PyExc_StopIteration);

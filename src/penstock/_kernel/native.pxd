@@ -35,9 +35,11 @@ cdef extern from "native.h":
     void *item_at(Items, Py_ssize_t) noexcept
     object ring_take(Items, Py_ssize_t)
     void ring_put(Items, Py_ssize_t, object) noexcept
+    void ring_keep(Items, Py_ssize_t, object) noexcept
     void ring_move(Items, Py_ssize_t, Items, Py_ssize_t) noexcept
     void ring_share(Items, Py_ssize_t) noexcept
-    Py_ssize_t ring_draw(object, Py_ssize_t, Items, Py_ssize_t, Py_ssize_t) noexcept
+    void ring_claim(Items, Py_ssize_t) noexcept
+    Py_ssize_t ring_draw(object, bint, Py_ssize_t, Items, Py_ssize_t, Py_ssize_t) noexcept
     object moved(object)
     object dict_get(dict, object, object)
     void *borrowed(object) noexcept

@@ -35,6 +35,7 @@ if not cython.compiled:
         immortal,
         item_at,
         items_of,
+        moved,
         shard_number,
         thread_ident,
     )
@@ -123,7 +124,7 @@ class Shard:
         finally:
             if taken:
                 self.drop()
-        return value  # `old` goes when the lock has gone.
+        return moved(value)  # `old` goes when the lock has gone.
 
     def _wait(self) -> bool:
         me = thread_ident()

@@ -38,7 +38,7 @@ from penstock._kernel.loops import is_own_cancellation
 from penstock.context import current
 from penstock.errors import Cancelled
 from penstock.group import await_parked, is_async, name_of, refuse_in_loop, shown, start_task, wait_for_zero
-from penstock.patterns.executors import PATIENCE, Caller, Chunks, is_executor, workers_of
+from penstock.patterns.executors import PATIENCE, SPARE_CALLS, Caller, Chunks, is_executor, workers_of
 
 if TYPE_CHECKING:
     import contextvars
@@ -94,7 +94,7 @@ class Run:
         self.function = function
         self.items = items
         if limit is None:
-            limit = min(32, (os.cpu_count() or 1) + 4) if on is None else workers_of(on) + 1
+            limit = min(32, (os.cpu_count() or 1) + 4) if on is None else workers_of(on) + SPARE_CALLS
         self.limit = min(positive(limit, "limit"), NO_BOUND)
         self.least = 2 * self.limit if ahead is None else min(positive(ahead, "ahead"), NO_BOUND)
         self.most = self.least
@@ -549,7 +549,7 @@ def pmap(
     chunks that take milliseconds, up to 1,024 for each call at once. Results come in the order of the items, or with
     `ordered=False` as they are ready. The calls run in threads, or on the executor `on`, several items at a time where
     they are quick. `items` is iterated in one thread of its own, a list, a tuple or a range in those. The default limit
-    is four more than there are processors, 32 at most; on an executor, one more than its workers.
+    is four more than there are processors, 32 at most; on an executor, two more than its workers.
 
     The first failure cancels what is under way, which is waited for, for two seconds at most. Then it is raised bare,
     in its place: after what is there of the results before it. An error of `items` is raised after the results of all

@@ -23,6 +23,8 @@ CHUNK_SECONDS = 5e-3
 """How long a chunk should take: much longer than a call of another process, about 200 microseconds."""
 PATIENCE = 2.0
 """Seconds: how long work that was cancelled is waited for."""
+SPARE_CALLS = 2
+"""How many more chunks than an executor has workers are under way, so that who ends one finds another."""
 SHOWN, LONGEST = 3, 80
 """How many of a chunk's items an error shows, and how many characters of each."""
 
