@@ -215,7 +215,9 @@ class Belt(Source):
     @cython.final
     def grow(self) -> bool:
         """Double the ring."""
+        lock_take(self._lock)
         size = 2 * self._size
+        lock_drop(self._lock)
         ring: list[Any] = [None] * size
         given = bytearray(size)
         items = items_of(ring)
