@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import re
 import sys
 import threading
 import time
@@ -929,6 +930,22 @@ def test_failures_of_the_executor_name_the_items() -> None:
             list(pmap(die, ["poison"], on=executor))
         with pytest.raises(RuntimeError, match="failed on the item 1: BrokenProcessPool"):
             list(pmap(double, [1], on=executor))
+
+
+def die_of_it(value: int) -> int:
+    if value == 5:
+        os._exit(3)
+    time.sleep(0.002)
+    return value
+
+
+def test_whose_worker_died_is_among_the_items_named() -> None:
+    """All calls of a broken executor fail, and often another's is heard of first."""
+    for _ in range(4):
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+            with pytest.raises(RuntimeError, match="failed on .*BrokenProcessPool") as caught:
+                list(pmap(die_of_it, range(40), on=executor, ahead=20))
+            assert re.search(r"\b5\b", str(caught.value))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="InterpreterPoolExecutor came with Python 3.14")

@@ -106,6 +106,33 @@ def test_an_error_closes_the_output_at_once(colour: Any) -> None:
     colour.run(body)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("way", ["recv", "recv_nowait", "select", "collect"])
+def test_an_error_does_not_wait_for_what_the_others_hold(colour: Any, way: str, nested: bool) -> None:
+    async def body(ops: Any) -> None:
+        problem = ValueError("broken")
+        for _ in range(20):
+            full = filled(*range(50))
+            failing = filled(-1, error=problem)
+            merged = fan_in(full, fan_in(failing, Channel[int]())) if nested else fan_in(full, failing, Channel[int]())
+            got = None
+            while got != -1:  # What came before the error.
+                got = await ops.recv(merged, timeout=10)
+            before = len(full)
+            if way == "select":
+                assert not (await ops.select(merged, timeout=10)).ok
+            else:
+                with pytest.raises(ChannelClosed) as caught:
+                    if way == "recv_nowait":
+                        merged.recv_nowait()
+                    else:
+                        await getattr(ops, way)(merged)
+                assert caught.value.__cause__ is problem
+            assert len(full) == before
+
+    colour.run(body)
+
+
 def test_leaving_a_fan_in_loses_nothing(colour: Any) -> None:
     """The slide's pumps hold a value each, and wait for ever for somebody to take it."""
 

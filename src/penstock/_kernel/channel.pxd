@@ -86,6 +86,8 @@ cdef class ChannelCore(Source):
     cpdef asend(self, object value, object timeout=*)
     @cython.locals(first=Waiter, last=Waiter, node=Node, ours=bint)
     cpdef close(self, object error=*)
+    @cython.locals(failed=bint)
+    cdef bint has_failed(self) noexcept
     cpdef object closed_error(self)
 
 @cython.final

@@ -577,6 +577,16 @@ class ChannelCore(Source):
             wake_all(first)
         return ours
 
+    @cython.final
+    def has_failed(self) -> bool:
+        """Was it closed with an error, and is drained?"""
+        if not self._closed:  # A look without the lock: who asks many channels takes few locks.
+            return False
+        lock_take(self._lock)
+        failed = self._error is not None and self._held() == 0
+        lock_drop(self._lock)
+        return failed
+
     def closed_error(self) -> Any:
         error = ChannelClosed("the channel is closed" if self._name is None else f"channel {self._name} is closed")
         if self._error is not None:

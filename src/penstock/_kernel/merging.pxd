@@ -8,9 +8,11 @@ cdef class MergeCore(ReceiverCore):
     cdef tuple _open
     cpdef sources(self)
     cdef bint _replace(self, tuple before, tuple after)
+    @cython.locals(merge=MergeCore, channel=ChannelCore)
+    cdef bint _over(self, tuple sources) except -1
     @cython.locals(sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore)
     cpdef poll_sources(self)
-    @cython.locals(source=object)
+    @cython.locals(source=object, sources=tuple)
     cpdef gather(self, list channels)
     @cython.locals(closed=ChannelCore, before=tuple, after=tuple)
     cpdef found_closed(self, ChannelCore channel)

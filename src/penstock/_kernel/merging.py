@@ -4,6 +4,7 @@ Invariants
   G1. Nothing moves between the sources and the merge: who receives from it receives from one of them.
   G2. `_open`, the sources that were not found closed and drained yet, is guarded by the lock of `_channel`, which is
       only ever closed: by the first who finds that there is none left, or that one was closed with an error.
+  G3. Nothing is received once one of the sources has failed: whoever receives looks at all of them first.
 """
 
 from __future__ import annotations
@@ -47,10 +48,25 @@ class MergeCore(ReceiverCore):
         lock_drop(self._channel._lock)
         return replaced
 
+    @cython.final
+    def _over(self, sources: tuple[Any, ...]) -> bool:
+        """Is this at its end? It is once one of the sources has failed, whatever the others hold."""
+        for source in sources:
+            if isinstance(source, MergeCore):
+                merge = source
+                merge._over(merge.sources())
+                channel = merge._channel
+            else:
+                channel = source
+            if channel.has_failed():
+                self._channel.close(channel._error)
+                break
+        return self._channel._closed
+
     def poll_sources(self) -> Any:
         """A value that is ready at one of the sources, under the ambient context; EMPTY where none is."""
         sources = self.sources()
-        if self._channel._closed:
+        if self._over(sources):
             return EMPTY
         size = len(sources)
         start = SEAM.runtime.choose(size) if size else 0
@@ -69,7 +85,10 @@ class MergeCore(ReceiverCore):
     def gather(self, channels: list[Any]) -> None:
         """Add the channels that a select on this merge has to look at."""
         channels.append(self._channel)
-        for source in self.sources():
+        sources = self.sources()
+        if self._over(sources):
+            return
+        for source in sources:
             if isinstance(source, MergeCore):
                 source.gather(channels)
             else:

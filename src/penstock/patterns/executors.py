@@ -27,10 +27,13 @@ SPARE_CALLS = 2
 """How many more chunks than an executor has workers are under way, so that who ends one finds another."""
 SHOWN, LONGEST = 3, 80
 """How many of a chunk's items an error shows, and how many characters of each."""
+CHUNKS_SHOWN = 8
 
 
 def is_executor(candidate: Any) -> bool:
-    return all(callable(getattr(candidate, method, None)) for method in ("submit", "map", "shutdown"))
+    from concurrent.futures import Executor  # Whoever has one has paid for that.
+
+    return isinstance(candidate, Executor)
 
 
 def workers_of(executor: Executor) -> int:
@@ -96,6 +99,11 @@ class Chunks:
         self._most = max(1, most)
         self.size = 1
         self.item_seconds = float("inf")
+        self.callers: list[Caller] = []
+
+    def under_way(self) -> list[list[Any]]:
+        """The items of each call."""
+        return [items for caller in self.callers if (items := caller.items)]
 
     def took(self, seconds: float, items: int) -> None:
         """A chunk of so many items took so long where it ran."""
@@ -115,10 +123,12 @@ class Caller:
         self._chunks = chunks
         self._hand = hand
         self._stopped = False
-        self._items: list[Any] = []
+        self.items: list[Any] = []
+        """Of the call that is under way."""
         self._future: Future[Any] | None = None
         self._failure: BaseException | None = None
         self._idle: Channel[None] = Channel(1)
+        chunks.callers.append(self)
 
     def run(self, items: list[Any]) -> BaseException | None:
         """Call the function for these items, and for all that can be taken after them without waiting; returns the
@@ -155,12 +165,13 @@ class Caller:
 
     def _ended(self, future: Future[Any]) -> Future[Any] | None:
         """Deliver the results of a call, and begin the next; None, and the worker woken, if there is none."""
-        items = self._items
+        items = self.items
         try:
             results, failure, seconds = future.result()
         except BaseException as error:  # noqa: BLE001  of the executor: the function's own came as a value
-            self._fail(self._unable(items, error))
+            self._fail(self._unable(error))
             return None
+        self.items = []
         self._hand.give_many(results)
         if failure is not None:
             self._fail(failure.error)
@@ -174,12 +185,12 @@ class Caller:
         return self._submit(items)
 
     def _submit(self, items: list[Any]) -> Future[Any] | None:
-        self._items = items
+        self.items = items
         try:
             # In no context: the threads and processes that an executor starts meanwhile may keep theirs for ever.
             future = Context().run(self._chunks.executor.submit, call_chunk, self._chunks.function, items)
         except Exception as error:  # noqa: BLE001  of the executor: broken, or shut down
-            self._fail(self._unable(items, error))
+            self._fail(self._unable(error))
             return None
         self._future = future
         if self._stopped:
@@ -194,13 +205,24 @@ class Caller:
         with suppress(WouldBlock):  # It has been woken already.
             self._idle.send_nowait(None)
 
-    def _unable(self, items: list[Any], error: BaseException) -> RuntimeError:
-        some = ", ".join(map(_shortened, items[:SHOWN])) + (", …" if len(items) > SHOWN else "")
-        what = f"the item {some}" if len(items) == 1 else f"{len(items)} items ({some})"
+    def _unable(self, error: BaseException) -> RuntimeError:
+        from concurrent.futures import BrokenExecutor
+
+        # When a worker dies, every call of its executor fails, and nobody knows whose it was.
+        calls = self._chunks.under_way() if isinstance(error, BrokenExecutor) else [self.items]
+        what = _named(calls[0]) if len(calls) == 1 else f"one of these: {'; '.join(map(_named, calls[:CHUNKS_SHOWN]))}"
+        more = "; …" if len(calls) > CHUNKS_SHOWN else ""
         executor = type(self._chunks.executor).__name__
-        failure = RuntimeError(f"{executor} failed on {what}: {type(error).__name__}: {shown(error, str)}")
+        failure = RuntimeError(f"{executor} failed on {what}{more}: {type(error).__name__}: {shown(error, str)}")
         failure.__cause__ = error
         return failure
+
+
+def _named(items: list[Any]) -> str:
+    if len(items) == 1:
+        return f"the item {_shortened(items[0])}"
+    some = ", ".join(map(_shortened, items[:SHOWN])) + (f", … {_shortened(items[-1])}" if len(items) > SHOWN else "")
+    return f"{len(items)} items ({some})"
 
 
 def _shortened(item: Any) -> str:
