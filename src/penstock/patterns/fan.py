@@ -166,9 +166,10 @@ class FanReaderStatistics(ChannelStatistics):
     reader: int
     """The reader's number, from 0."""
     behind: int
-    """How many values it has received less than the reader that has received most."""
+    """How many values it has received less than the reader that has received most, of those that have not left."""
     slowest: int | None
-    """The number of the reader that has received least, of those that have not left."""
+    """The number of the reader that has received least, of those that have not left; None if all have. That the source
+    is closed changes nothing: its values are still to be received."""
 
 
 @final
@@ -185,21 +186,15 @@ class FanReader(RecvChannel[T]):
 
     def leave(self) -> None:
         """Receive nothing more: the channel is closed, what it still holds can be received. Idempotent."""
-        self._channel.close()
-        self._hub.left()
+        self._hub.left(self._number)
 
     def statistics(self) -> FanReaderStatistics:
         """The reader's channel at one instant, and who is the slowest."""
         own = self._channel.statistics()
-        received = {
-            number: channel.statistics().received
-            for number, channel in enumerate(self._hub.outputs)
-            if not channel.closed or number == self._number
-        }
-        slowest = None if own.closed and len(received) == 1 else min(received, key=received.__getitem__)
-        return FanReaderStatistics(
-            **vars(own), reader=self._number, behind=max(received.values()) - own.received, slowest=slowest
-        )
+        received = self._hub.received()
+        behind = max(received.values(), default=0) - own.received
+        slowest = min(received, key=received.__getitem__, default=None)
+        return FanReaderStatistics(**vars(own), reader=self._number, behind=max(behind, 0), slowest=slowest)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -224,6 +219,7 @@ class _Hub(Generic[T]):
     def __init__(self, source: Iterable[T], n: int, capacity: int) -> None:
         self.source = source
         self.outputs: list[Channel[T]] = [Channel(capacity) for _ in range(n)]
+        self._gone = [False] * n  # Whose reader has left. The source's end closes outputs, too.
         self._context = current().with_cancel()
 
     def start(self) -> list[FanReader[T]]:
@@ -232,13 +228,24 @@ class _Hub(Generic[T]):
             start_task(_pump, (self,), None)
         return readers
 
-    def left(self) -> None:
+    def left(self, number: int) -> None:
         """A reader has gone. With the last one goes the task."""
+        self._gone[number] = True
+        self.outputs[number].close()
         if not self.present():
             self._context.cancel()
 
     def present(self) -> list[Channel[T]]:
+        """The outputs that can be sent to."""
         return [channel for channel in self.outputs if not channel.closed]
+
+    def received(self) -> dict[int, int]:
+        """How many values each reader that has not left has received."""
+        return {
+            number: channel.statistics().received
+            for number, channel in enumerate(self.outputs)
+            if not self._gone[number]
+        }
 
     def deliver(self, value: T) -> None:
         raise NotImplementedError
