@@ -190,6 +190,57 @@ def test_the_keys_of_a_reader_that_left_move_on(colour: Any) -> None:
     colour.run(body)
 
 
+def test_what_a_reader_by_key_holds_stays_with_it(colour: Any) -> None:
+    """What waits before its channel goes to the next reader, what is in it to nobody else."""
+
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(1)
+        goes, stays = fan_out(source, 2, key=lambda _value: 0)
+        await ops.send(source, 1)
+        until(lambda: len(goes) == 1)
+        await ops.send(source, 2)
+        until(lambda: goes.statistics().waiting_senders == 1)
+        await ops.send(source, 3)
+        goes.leave()  # type: ignore[attr-defined]
+        assert await ops.collect(goes) == [1]
+        source.close()
+        assert await ops.collect(stays) == [2, 3]
+
+    colour.run(body)
+
+
+def test_a_key_that_raises_leaves_the_source_open(colour: Any) -> None:
+    """The value that it was raised for is gone, the values after it are not."""
+
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(4)
+        for value in (1, 0, 2):
+            await ops.send(source, value)
+        (output,) = fan_out(source, 1, key=lambda value: 1 // value)
+        assert await ops.recv(output, timeout=10) == 1
+        with pytest.raises(ChannelClosed):
+            await ops.recv(output, timeout=10)
+        assert not source.closed
+        assert source.recv_nowait() == 2
+
+    colour.run(body)
+
+
+def test_the_last_reader_leaves_the_source_open(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(1)
+        (reader,) = broadcast(source, 1)
+        await ops.send(source, 1)
+        until(lambda: len(reader) == 1)
+        reader.leave()
+        until(lambda: source.statistics().waiting_receivers == 0)
+        await ops.send(source, 2, timeout=10)
+        assert (source.closed, source.recv_nowait()) == (False, 2)
+        assert await ops.collect(reader) == [1]
+
+    colour.run(body)
+
+
 def test_a_key_that_raises_closes_the_outputs(colour: Any) -> None:
     async def body(ops: Any) -> None:
         source: Channel[Any] = Channel(1)

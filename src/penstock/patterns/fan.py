@@ -2,7 +2,8 @@
 
 `fan_in`, and `fan_out` without a key, are views: nothing is taken from a source before a reader takes it, so a reader
 that leaves loses nothing and leaves nothing behind. `fan_out` with a key, and `broadcast`, need a task that moves the
-values; it ends with its source, with the context that it was started in, or when all readers have left.
+values; it ends with its source, with the context that it was started in, or when all readers have left. It takes values
+ahead of the readers, and those go to nobody else once a reader has left with them in its channel.
 """
 
 from __future__ import annotations
@@ -185,7 +186,9 @@ class FanReader(RecvChannel[T]):
         disown_view(self)
 
     def leave(self) -> None:
-        """Receive nothing more: the channel is closed, what it still holds can be received. Idempotent."""
+        """Hold nobody back any more. The channel is closed: what it holds can still be received from it, and goes to no
+        other reader. Idempotent.
+        """
         self._hub.left(self._number)
 
     def statistics(self) -> FanReaderStatistics:
@@ -315,7 +318,10 @@ def fan_out(
     Without a `key` each value goes to whoever is ready: the outputs are views, and nothing is taken from the channel
     before it is received. With one, values whose keys are equal go to one output, in order; a task moves them, each
     output has the channel's capacity, and one that is full holds up the others until it is read, or its reader leaves
-    (`leave()`, or dropping it): then the next output gets its keys. Errors of `key` close the outputs.
+    (`leave()`, or dropping it): then the next output gets its keys. What its own holds by then stays there: it can be
+    received after `leave()`, and is gone with a reader that is dropped. An error of `key` closes the outputs with that
+    error. After that, and once all readers have left or the ambient context has ended, the channel stays open with the
+    rest; what had been taken from it, the value that `key` failed for included, is not put back.
     """
     source = _source(channel, "fan_out")
     n = _count(n, "fan_out")
@@ -331,7 +337,8 @@ def broadcast(channel: Channel[T] | RecvChannel[T], n: int) -> list[FanReader[T]
 
     Each has the channel's capacity, so the broadcast moves at the pace of the slowest reader, whom `statistics()` of
     every reader names. A reader goes by `leave()`, or by being dropped, and then holds nobody back. Closing the
-    channel, and the error it was closed with, reach all readers.
+    channel, and the error it was closed with, reach all readers. Once all readers have left, or the ambient context has
+    ended, the channel stays open with the rest; what had been taken from it is not put back.
     """
     source = _source(channel, "broadcast")
     return Broadcast(source, _count(n, "broadcast"), source.capacity).start()
