@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from colours import COLOURS
-from waiting import until_collected
+from waiting import until, until_collected
 
 import penstock
 from penstock import Cancelled, Channel, ChannelClosed, Group, WouldBlock, cancel_scope, move_on_after, select
@@ -217,6 +217,57 @@ def test_the_keys_of_a_reader_that_left_move_on(colour: Any) -> None:
     colour.run(body)
 
 
+def test_what_a_reader_by_key_holds_stays_with_it(colour: Any) -> None:
+    """What waits before its channel goes to the next reader, what is in it to nobody else."""
+
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(1)
+        goes, stays = fan_out(source, 2, key=lambda _value: 0)
+        await ops.send(source, 1)
+        until(lambda: len(goes) == 1)
+        await ops.send(source, 2)
+        until(lambda: goes.statistics().waiting_senders == 1)
+        await ops.send(source, 3)
+        goes.leave()  # type: ignore[attr-defined]
+        assert await ops.collect(goes) == [1]
+        source.close()
+        assert await ops.collect(stays) == [2, 3]
+
+    colour.run(body)
+
+
+def test_a_key_that_raises_leaves_the_source_open(colour: Any) -> None:
+    """The value that it was raised for is gone, the values after it are not."""
+
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(4)
+        for value in (1, 0, 2):
+            await ops.send(source, value)
+        (output,) = fan_out(source, 1, key=lambda value: 1 // value)
+        assert await ops.recv(output, timeout=10) == 1
+        with pytest.raises(ChannelClosed):
+            await ops.recv(output, timeout=10)
+        assert not source.closed
+        assert source.recv_nowait() == 2
+
+    colour.run(body)
+
+
+def test_the_last_reader_leaves_the_source_open(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(1)
+        (reader,) = broadcast(source, 1)
+        await ops.send(source, 1)
+        until(lambda: len(reader) == 1)
+        reader.leave()
+        until(lambda: source.statistics().waiting_receivers == 0)
+        await ops.send(source, 2, timeout=10)
+        assert (source.closed, source.recv_nowait()) == (False, 2)
+        assert await ops.collect(reader) == [1]
+
+    colour.run(body)
+
+
 def test_a_key_that_raises_closes_the_outputs(colour: Any) -> None:
     async def body(ops: Any) -> None:
         source: Channel[Any] = Channel(1)
@@ -272,6 +323,46 @@ def test_the_slowest_reader_sets_the_pace_and_is_named(colour: Any) -> None:
         reader = ops.spawn(ops.collect, slow)
         assert await ops.collect(fast) == [1]
         assert await reader.outcome() == [1]
+
+    colour.run(body)
+
+
+def test_statistics_compare_those_that_have_not_left(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(4)
+        idle, fast, slow = broadcast(source, 3)
+        for number in range(3):
+            await ops.send(source, number)
+            assert await ops.recv(fast, timeout=10) == number
+        assert await ops.recv(slow, timeout=10) == 0
+        assert (fast.statistics().slowest, idle.statistics().behind) == (0, 3)
+        idle.leave()
+        assert [reader.statistics().slowest for reader in (idle, fast, slow)] == [2, 2, 2]
+        assert [reader.statistics().behind for reader in (idle, fast, slow)] == [3, 0, 2]
+        fast.leave()
+        assert [reader.statistics().behind for reader in (idle, fast, slow)] == [1, 0, 0]
+        slow.leave()
+        assert [reader.statistics().slowest for reader in (idle, fast, slow)] == [None, None, None]
+
+    colour.run(body)
+
+
+def test_the_slowest_is_named_after_the_end_of_the_source(colour: Any) -> None:
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(4)
+        fast, slow = broadcast(source, 2)
+        for number in range(3):
+            await ops.send(source, number)
+        source.close()
+        assert await ops.collect(fast) == [0, 1, 2]
+        until(lambda: fast.closed and slow.closed)
+        assert [reader.statistics().slowest for reader in (fast, slow)] == [1, 1]
+        assert [reader.statistics().behind for reader in (fast, slow)] == [0, 3]
+        assert await ops.collect(slow) == [0, 1, 2]
+        assert slow.statistics().behind == 0
+        assert await ops.recv_ok(slow) == (None, False)
+        slow.leave()
+        assert fast.statistics().slowest == 0
 
     colour.run(body)
 

@@ -2,7 +2,8 @@
 
 `fan_in`, and `fan_out` without a key, are views: nothing is taken from a source before a reader takes it, so a reader
 that leaves loses nothing and leaves nothing behind. `fan_out` with a key, and `broadcast`, need a task that moves the
-values; it ends with its source, with the context that it was started in, or when all readers have left.
+values; it ends with its source, with the context that it was started in, or when all readers have left. It takes values
+ahead of the readers, and those go to nobody else once a reader has left with them in its channel.
 """
 
 from __future__ import annotations
@@ -166,9 +167,10 @@ class FanReaderStatistics(ChannelStatistics):
     reader: int
     """The reader's number, from 0."""
     behind: int
-    """How many values it has received less than the reader that has received most."""
+    """How many values it has received less than the reader that has received most, of those that have not left."""
     slowest: int | None
-    """The number of the reader that has received least, of those that have not left."""
+    """The number of the reader that has received least, of those that have not left; None if all have. That the source
+    is closed changes nothing: its values are still to be received."""
 
 
 @final
@@ -184,22 +186,18 @@ class FanReader(RecvChannel[T]):
         disown_view(self)
 
     def leave(self) -> None:
-        """Receive nothing more: the channel is closed, what it still holds can be received. Idempotent."""
-        self._channel.close()
-        self._hub.left()
+        """Hold nobody back any more. The channel is closed: what it holds can still be received from it, and goes to no
+        other reader. Idempotent.
+        """
+        self._hub.left(self._number)
 
     def statistics(self) -> FanReaderStatistics:
         """The reader's channel at one instant, and who is the slowest."""
         own = self._channel.statistics()
-        received = {
-            number: channel.statistics().received
-            for number, channel in enumerate(self._hub.outputs)
-            if not channel.closed or number == self._number
-        }
-        slowest = None if own.closed and len(received) == 1 else min(received, key=received.__getitem__)
-        return FanReaderStatistics(
-            **vars(own), reader=self._number, behind=max(received.values()) - own.received, slowest=slowest
-        )
+        received = self._hub.received()
+        behind = max(received.values(), default=0) - own.received
+        slowest = min(received, key=received.__getitem__, default=None)
+        return FanReaderStatistics(**vars(own), reader=self._number, behind=max(behind, 0), slowest=slowest)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -224,6 +222,7 @@ class _Hub(Generic[T]):
     def __init__(self, source: Iterable[T], n: int, capacity: int) -> None:
         self.source = source
         self.outputs: list[Channel[T]] = [Channel(capacity) for _ in range(n)]
+        self._gone = [False] * n  # Whose reader has left. The source's end closes outputs, too.
         self._context = current().with_cancel()
 
     def start(self) -> list[FanReader[T]]:
@@ -232,13 +231,24 @@ class _Hub(Generic[T]):
             start_task(_pump, (self,), None)
         return readers
 
-    def left(self) -> None:
+    def left(self, number: int) -> None:
         """A reader has gone. With the last one goes the task."""
+        self._gone[number] = True
+        self.outputs[number].close()
         if not self.present():
             self._context.cancel()
 
     def present(self) -> list[Channel[T]]:
+        """The outputs that can be sent to."""
         return [channel for channel in self.outputs if not channel.closed]
+
+    def received(self) -> dict[int, int]:
+        """How many values each reader that has not left has received."""
+        return {
+            number: channel.statistics().received
+            for number, channel in enumerate(self.outputs)
+            if not self._gone[number]
+        }
 
     def deliver(self, value: T) -> None:
         raise NotImplementedError
@@ -308,7 +318,10 @@ def fan_out(
     Without a `key` each value goes to whoever is ready: the outputs are views, and nothing is taken from the channel
     before it is received. With one, values whose keys are equal go to one output, in order; a task moves them, each
     output has the channel's capacity, and one that is full holds up the others until it is read, or its reader leaves
-    (`leave()`, or dropping it): then the next output gets its keys. Errors of `key` close the outputs.
+    (`leave()`, or dropping it): then the next output gets its keys. What its own holds by then stays there: it can be
+    received after `leave()`, and is gone with a reader that is dropped. An error of `key` closes the outputs with that
+    error. After that, and once all readers have left or the ambient context has ended, the channel stays open with the
+    rest; what had been taken from it, the value that `key` failed for included, is not put back.
     """
     source = _source(channel, "fan_out")
     n = _count(n, "fan_out")
@@ -324,7 +337,8 @@ def broadcast(channel: Channel[T] | RecvChannel[T], n: int) -> list[FanReader[T]
 
     Each has the channel's capacity, so the broadcast moves at the pace of the slowest reader, whom `statistics()` of
     every reader names. A reader goes by `leave()`, or by being dropped, and then holds nobody back. Closing the
-    channel, and the error it was closed with, reach all readers.
+    channel, and the error it was closed with, reach all readers. Once all readers have left, or the ambient context has
+    ended, the channel stays open with the rest; what had been taken from it is not put back.
     """
     source = _source(channel, "broadcast")
     return Broadcast(source, _count(n, "broadcast"), source.capacity).start()
