@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import itertools
 import os
 import re
 import sys
+import sysconfig
 import threading
 import time
 import weakref
@@ -358,6 +360,23 @@ def test_every_reference_is_counted_whoever_takes_an_item(source: Any, at_once: 
     assert kept == fresh[:200]
     del again
     assert counts_of(kept) == counts_of(fresh)
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="with the GIL, objects have no owner")
+def test_the_start_of_a_large_range_stays_its_makers() -> None:
+    """A range beyond C integers gives its own start as its first item, to which others may refer."""
+    start = int("1000")
+    owner = ctypes.c_size_t.from_address(id(start))
+    conveyor = Conveyor(True, 10, -1)
+    conveyor.draw_from(range(start, 2**64))
+    hand = Hand(conveyor, lambda _: None)
+    seen: list[Any] = []
+    worker = threading.Thread(target=lambda: seen.extend([hand.take(), owner.value]))
+    before = owner.value
+    worker.start()
+    worker.join(20)
+    assert seen == [start, before]
+    conveyor.shut()
 
 
 def test_an_executor_keeps_what_it_returned() -> None:
@@ -943,7 +962,7 @@ def test_whose_worker_died_is_among_the_items_named() -> None:
     """All calls of a broken executor fail, and often another's is heard of first."""
     for _ in range(4):
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
-            with pytest.raises(RuntimeError, match="failed on .*BrokenProcessPool") as caught:
+            with pytest.raises(RuntimeError, match=r"failed on .*BrokenProcessPool") as caught:
                 list(pmap(die_of_it, range(40), on=executor, ahead=20))
             assert re.search(r"\b5\b", str(caught.value))
 
@@ -1116,12 +1135,15 @@ def test_misuse() -> None:
         pmap(adouble, [])
     with pytest.raises(TypeError, match="use 'async for"):
         pmap(double, numbers(3))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="on= takes an executor"):
-        pmap(double, [], on="threads")  # type: ignore[arg-type]
+    for no_executor in ("threads", ThreadPoolExecutor):
+        with pytest.raises(TypeError, match="on= takes an executor"):
+            pmap(double, [], on=no_executor)  # type: ignore[arg-type]
     with ThreadPoolExecutor(1) as executor, pytest.raises(TypeError, match="no executor runs"):
         apmap(adouble, [], on=executor)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="returned a coroutine"):
         list(pmap(lambda value: adouble(value), [1]))  # noqa: PLW0108  that is the misuse
+    with ThreadPoolExecutor(1) as executor, pytest.raises(TypeError, match="returned a coroutine"):
+        list(pmap(lambda value: adouble(value), [1], on=executor))  # noqa: PLW0108
 
 
 def test_in_an_event_loop_it_says_what_to_use() -> None:

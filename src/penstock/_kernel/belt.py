@@ -8,8 +8,8 @@ Invariants (guarded by the lock)
       which `_given` is 1, or nothing. Not in order, results stand in the order in which they came: none waits for
       another.
   B3. Cleared: ring and basket are empty, and stay empty.
-  B4. Where items come from a range (`_sole`), nothing but its place refers to an item that nobody has taken, and the
-      reference is counted as its maker's own: who takes it owns it, or claims it.
+  B4. Where each item was made when it was drawn (`_sole`), nothing but its place refers to an item that nobody has
+      taken, and the reference is counted as its maker's own: who takes it owns it, or claims it.
 The basket has a lock of its own, which is taken after the belt's where both are.
 """
 

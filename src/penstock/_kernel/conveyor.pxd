@@ -23,6 +23,7 @@ cdef enum:
 
 cdef double LOOK
 cdef Py_ssize_t HASTY_FLOW
+cdef object RANGE_ITERATOR
 cdef object OVER
 cdef tuple OPERATIONS
 

@@ -62,6 +62,9 @@ ambient_bind(AMBIENT)
 ROOM_KIND, ITEM_KIND, RESULT_KIND = ROOM, ITEM, RESULT
 WORKER_WANTED, PACE_DUE, IS_FULL, DRAW_FAILED = HIRE, PACE, FULL, FAILED
 
+# Of ranges within C integers: each item is made as it is asked for. A larger range's first item is its own start.
+RANGE_ITERATOR: Any = type(iter(range(0)))
+
 OVER: Any = immortal(object())  # What there is in place of an item.
 nothing_yet, no_more = NOTHING, OVER  # For the code above the kernel.
 
@@ -302,7 +305,7 @@ class Conveyor(Belt):
         self._goods = goods  # When the iterator comes to its end, it lets go of them under the lock.
         self._stock = stock
         self._stocked = True
-        self._sole = type(goods) is range
+        self._sole = type(stock) is RANGE_ITERATOR
         lock_drop(self._lock)
 
     def parked(self) -> int:

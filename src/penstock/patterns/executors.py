@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from contextvars import Context
 from time import perf_counter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from penstock.channel import Channel
@@ -84,7 +85,12 @@ def call_chunk(function: Callable[[Any], Any], items: list[Any]) -> tuple[list[A
     start = perf_counter()
     try:
         for item in items:
-            results.append(function(item))  # noqa: PERF401  what there is when it fails
+            result = function(item)
+            if type(result) is CoroutineType:
+                result.close()
+                failure = Raised(TypeError(f"{shown(function)} returned a coroutine, which no executor runs"))
+                break
+            results.append(result)
     except BaseException as error:  # noqa: BLE001  carried to the caller
         failure = Raised(error)
     return results, failure, perf_counter() - start
