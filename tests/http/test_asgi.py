@@ -255,8 +255,14 @@ def test_misuse() -> None:
         BackpressureMiddleware(Application(), 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="retry_after must be more than 0"):
         BackpressureMiddleware(Application(), PressureGauge(1), retry_after=0)
-    with pytest.raises(ValueError, match="status must be one of"):
+    with pytest.raises(ValueError, match="retry_after must be more than 0 seconds, and finite, not inf"):
+        BackpressureMiddleware(Application(), PressureGauge(1), retry_after=float("inf"))
+    with pytest.raises(TypeError, match="retry_after must be a number of seconds, not 'x'"):
+        BackpressureMiddleware(Application(), PressureGauge(1), retry_after="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="status must be one of 429, 503, not 200"):
         BackpressureMiddleware(Application(), PressureGauge(1), status=200)
+    with pytest.raises(ValueError, match="status must be one of 429, 503, not '503'"):
+        BackpressureMiddleware(Application(), PressureGauge(1), status="503")  # type: ignore[arg-type]
 
 
 def test_penstock_serve() -> None:

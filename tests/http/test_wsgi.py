@@ -159,3 +159,9 @@ def test_a_gauge_for_each_client() -> None:
     assert request(application, client="a")[0] == "429 Too Many Requests"
     assert request(application, client="b")[0] == "200 OK"
     held.release()
+
+
+def test_a_function_that_gives_no_gauge() -> None:
+    application = BackpressureMiddleware(Application(), lambda _environ: 3)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="must give a PressureGauge, or None to let a request pass, not 3"):
+        request(application)
