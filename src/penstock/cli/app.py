@@ -15,6 +15,8 @@ from penstock.cli.progress import shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST_JOBS = 1024
+"""Each is a thread, with a buffer of a megabyte; no disk gains by more."""
 ALGORITHMS = sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake"))
 
 
@@ -35,7 +37,9 @@ def penstock() -> None:
     metavar="NAME",
     help=f"The digest: {', '.join(ALGORITHMS)}.",
 )
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many files are read at once; default: the cores.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, MOST_JOBS), help="How many files are read at once; default: the cores."
+)
 @click.option("-c", "--check", metavar="FILE", help="Verify the digests listed in FILE ('-': standard input).")
 @click.option("--follow", is_flag=True, help="Follow symbolic links inside directories.")
 @click.option("--fail-fast", is_flag=True, help="Stop everything at the first file that cannot be read.")
