@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -443,19 +447,18 @@ def test_misuse() -> None:
         BackpressureMiddleware(Application(), PressureGauge(1), status="503")  # type: ignore[arg-type]
 
 
+SERVE = [sys.executable, "-m", "penstock", "serve"]
+
+
 def test_penstock_serve() -> None:
     """The whole way: a server in a process of its own, and more clients than it has room for."""
-    program = "import sys; from penstock.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "--limit", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    command = [*SERVE, "--port", "0", "--limit", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
-            url = ""
-            while not url:
-                line = server.stderr.readline()
-                assert line, "the server ended"
-                if "http://" in line:
-                    url = "http://" + line.partition("http://")[2].split()[0]
+            found = re.fullmatch(r"penstock: listening on (http://\S+)/ \(Ctrl-C ends it\)\n", server.stderr.readline())
+            assert found is not None
+            url = found[1]
 
             def get(path: str) -> tuple[int, Any]:
                 try:
@@ -465,6 +468,7 @@ def test_penstock_serve() -> None:
                     with error:
                         return error.code, error.headers["Retry-After"]
 
+            assert get("/nosuch") == (404, None)
             with ThreadPoolExecutor(40) as executor:
                 answers = list(executor.map(lambda _: get("/"), range(40)))
             assert {status for status, _ in answers} == {200, 503}
@@ -473,5 +477,18 @@ def test_penstock_serve() -> None:
             while (statistics := get("/statistics")[1])["in_flight"]:
                 assert time.monotonic() < deadline
             assert statistics["admitted"] == sum(status == 200 for status, _ in answers)
+            if os.name == "posix":
+                server.send_signal(signal.SIGINT)
+                assert server.communicate(timeout=20) == ("", "")
+                assert server.returncode == 0
         finally:
-            server.terminate()
+            server.kill()
+
+
+def test_penstock_serve_on_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run([*SERVE, "--port", port], capture_output=True, text=True, timeout=40, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot listen: ")
+    assert done.stderr.count("\n") == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -80,14 +82,25 @@ def digest(
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option("--limit", type=click.IntRange(min=0), help="Requests in flight; 0: no limit; default: it finds itself.")
 def serve(host: str, port: int, limit: int | None) -> None:
-    """Start a server behind a gauge, to try a load on: '/' costs something, '/statistics' tells."""
+    """Start a server behind a gauge, to try a load on: '/' costs something, '/statistics' tells.
+
+    Standard error is told where it listens. Ctrl-C ends it.
+    """
     try:
         import uvicorn
     except ImportError:
         raise click.UsageError("this command needs an extra: pip install 'penstock[serve]'") from None
     from penstock.http.demo import make_app
 
-    uvicorn.run(make_app(limit), host=host, port=port, log_level="warning" if port else "info", access_log=False)
+    server = uvicorn.Server(uvicorn.Config(make_app(limit), log_level="warning", access_log=False))
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen: {error.strerror or error}") from None
+    address = f"[{host}]" if ":" in host else host
+    click.echo(f"penstock: listening on http://{address}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", err=True)
+    with listening, suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
 
 
 @penstock.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
