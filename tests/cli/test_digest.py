@@ -179,6 +179,8 @@ def test_files_that_vanish_under_way(tmp_path: Path) -> None:
         (["--check", "listing", "."], b"name either a PATH or --check FILE"),
         (["--check", "listing", "--json"], b"--json is for digests"),
         (["--jobs", "0", "."], b"0 is not in the range"),
+        (["--jobs", "1025", "."], b"1025 is not in the range 1<=x<=1024"),
+        (["--jobs", "999999999", "."], b"999999999 is not in the range"),
         (["--jobs", "many", "."], b"'many' is not a valid integer"),
         (["--algorithm", "crc", "."], b"'crc' is not one of"),
         (["--check", "nowhere"], b"Could not open file"),

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from penstock import AIMD, PressureGauge
 from penstock.http.asgi import BackpressureMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Client:
@@ -92,6 +100,12 @@ def test_what_does_not_fit_is_answered_503() -> None:
     asyncio.run(body())
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.002)
+
+
 async def settled() -> bool:
     for _ in range(100):
         if len(asyncio.all_tasks()) == 1:
@@ -153,6 +167,174 @@ def test_a_client_is_seen_to_go_although_nobody_reads_the_request() -> None:
         assert await settled()
 
     asyncio.run(body())
+
+
+def test_clients_that_disconnect_free_their_places_in_the_queue() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1, queue=5)
+        held = gauge.acquire()
+        inner = Application()
+        inner.go_on.set()
+        application = BackpressureMiddleware(inner, gauge)
+        clients = [Client() for _ in range(5)]
+        tasks = [client.start(application) for client in clients]
+        await until(lambda: gauge.statistics().queued == 5)
+        for client in clients:
+            client.inbox.put_nowait({"type": "http.disconnect"})
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        assert gauge.statistics().queued == 0
+        assert not any(client.sent for client in clients)
+        assert not inner.started.is_set()
+        alive = Client()
+        task = alive.start(application)
+        await until(lambda: gauge.statistics().queued == 1)
+        held.release()
+        await asyncio.wait_for(task, 10)
+        assert alive.status == 200
+        assert gauge.in_flight == 0
+        assert gauge.statistics().rejected == 0
+        assert await settled()
+
+    asyncio.run(body())
+
+
+def test_a_client_that_disconnects_in_the_instant_of_its_admission() -> None:
+    started = []
+
+    async def deaf(_scope: Any, _receive: Any, _send: Any) -> None:
+        started.append(True)
+        await asyncio.sleep(30)
+
+    async def body() -> None:
+        for gone_first in (True, False):
+            gauge = PressureGauge(1, queue=1)
+            held = gauge.acquire()
+            client = Client()
+            task = client.start(BackpressureMiddleware(deaf, gauge))
+            await until(lambda gauge=gauge, client=client: gauge.statistics().queued and client.inbox.empty())
+            if gone_first:
+                client.inbox.put_nowait({"type": "http.disconnect"})
+                held.release()
+            else:
+                assert not started
+                held.release()
+                client.inbox.put_nowait({"type": "http.disconnect"})
+            await asyncio.wait_for(task, 10)
+            assert gauge.in_flight == gauge.statistics().queued == 0
+        assert await settled()
+
+    asyncio.run(body())
+
+
+def test_what_is_received_in_the_queue_reaches_the_application() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1, queue=1)
+        held = gauge.acquire()
+        parts = []
+
+        async def inner(_scope: Any, receive: Any, send: Any) -> None:
+            more = True
+            while more:
+                message = await receive()
+                parts.append(message["body"])
+                more = message["more_body"]
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        client = Client()
+        client.inbox = asyncio.Queue()
+        for number in range(10):
+            client.inbox.put_nowait({"type": "http.request", "body": b"%d" % number, "more_body": number < 9})
+        task = client.start(BackpressureMiddleware(inner, gauge))
+        await until(lambda: client.inbox.qsize() == 10 - 3)  # Two are kept, and one is held out.
+        held.release()
+        await asyncio.wait_for(task, 10)
+        assert b"".join(parts) == b"0123456789"
+        assert client.status == 200
+        assert await settled()
+
+    asyncio.run(body())
+
+
+def test_who_has_waited_in_vain_is_watched_no_longer() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1, queue=1, max_wait=0.02)
+        with gauge.acquire():
+            client = Client()
+            await asyncio.wait_for(client.start(BackpressureMiddleware(Application(), gauge)), 10)
+            assert client.status == 503
+            assert client.inbox.empty()
+            assert await settled()
+
+    asyncio.run(body())
+
+
+def test_a_server_that_cancels_who_waits() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1, queue=1)
+        with gauge.acquire():
+            client = Client()
+            task = client.start(BackpressureMiddleware(Application(), gauge))
+            await until(lambda: gauge.statistics().queued and client.inbox.empty())
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(task, 10)
+            assert gauge.statistics().queued == 0
+            assert await settled()
+
+    asyncio.run(body())
+
+
+def test_who_is_rejected_at_once_is_not_watched() -> None:
+    async def body() -> None:
+        gauge = PressureGauge(1)
+        with gauge.acquire():
+            client = Client()
+            await client.start(BackpressureMiddleware(Application(), gauge))
+            await asyncio.sleep(0)
+            assert client.inbox.qsize() == 1
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("queues", [False, True])
+def test_errors_of_the_servers_receive_are_raised_where_the_application_receives(queues: bool) -> None:
+    seen = []
+
+    async def inner(_scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["body"] == b"a"
+        for _ in range(2):
+            try:
+                await receive()
+            except OSError as error:
+                seen.append(str(error))
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def body() -> None:
+        gauge = PressureGauge(1, queue=1)
+        held = gauge.acquire() if queues else None
+        client = Client()
+        messages = [{"type": "http.request", "body": b"a", "more_body": True}]
+
+        async def receive() -> Any:
+            if messages:
+                return messages.pop()
+            raise OSError("broken")
+
+        application = BackpressureMiddleware(inner, gauge)
+        task = asyncio.ensure_future(application(client.scope, receive, client.send))
+        if held is not None:
+            await until(lambda: gauge.statistics().queued and not messages)
+            held.release()
+        await asyncio.wait_for(task, 10)
+        assert seen == ["broken", "broken"]
+        assert client.status == 400
+        assert gauge.in_flight == 0
+        assert await settled()
+
+    asyncio.run(body())
+    gc.collect()  # An error that nobody has collected would be reported now.
 
 
 def test_what_comes_after_the_answer_holds_no_permit_and_is_not_interrupted() -> None:
@@ -255,23 +437,28 @@ def test_misuse() -> None:
         BackpressureMiddleware(Application(), 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="retry_after must be more than 0"):
         BackpressureMiddleware(Application(), PressureGauge(1), retry_after=0)
-    with pytest.raises(ValueError, match="status must be one of"):
+    with pytest.raises(ValueError, match="retry_after must be more than 0 seconds, and finite, not inf"):
+        BackpressureMiddleware(Application(), PressureGauge(1), retry_after=float("inf"))
+    with pytest.raises(TypeError, match="retry_after must be a number of seconds, not 'x'"):
+        BackpressureMiddleware(Application(), PressureGauge(1), retry_after="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="status must be one of 429, 503, not 200"):
         BackpressureMiddleware(Application(), PressureGauge(1), status=200)
+    with pytest.raises(ValueError, match="status must be one of 429, 503, not '503'"):
+        BackpressureMiddleware(Application(), PressureGauge(1), status="503")  # type: ignore[arg-type]
+
+
+SERVE = [sys.executable, "-m", "penstock", "serve"]
 
 
 def test_penstock_serve() -> None:
     """The whole way: a server in a process of its own, and more clients than it has room for."""
-    program = "import sys; from penstock.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "--limit", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    command = [*SERVE, "--port", "0", "--limit", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
-            url = ""
-            while not url:
-                line = server.stderr.readline()
-                assert line, "the server ended"
-                if "http://" in line:
-                    url = "http://" + line.partition("http://")[2].split()[0]
+            found = re.fullmatch(r"penstock: listening on (http://\S+)/ \(Ctrl-C ends it\)\n", server.stderr.readline())
+            assert found is not None
+            url = found[1]
 
             def get(path: str) -> tuple[int, Any]:
                 try:
@@ -281,6 +468,7 @@ def test_penstock_serve() -> None:
                     with error:
                         return error.code, error.headers["Retry-After"]
 
+            assert get("/nosuch") == (404, None)
             with ThreadPoolExecutor(40) as executor:
                 answers = list(executor.map(lambda _: get("/"), range(40)))
             assert {status for status, _ in answers} == {200, 503}
@@ -289,5 +477,18 @@ def test_penstock_serve() -> None:
             while (statistics := get("/statistics")[1])["in_flight"]:
                 assert time.monotonic() < deadline
             assert statistics["admitted"] == sum(status == 200 for status, _ in answers)
+            if os.name == "posix":
+                server.send_signal(signal.SIGINT)
+                assert server.communicate(timeout=20) == ("", "")
+                assert server.returncode == 0
         finally:
-            server.terminate()
+            server.kill()
+
+
+def test_penstock_serve_on_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run([*SERVE, "--port", port], capture_output=True, text=True, timeout=40, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot listen: ")
+    assert done.stderr.count("\n") == 1

@@ -33,6 +33,27 @@ class Application:
             self.closed = True
 
 
+class Counting:
+    """A body that counts how often it is closed."""
+
+    def __init__(self) -> None:
+        self.parts = iter([b"a", b"b"])
+        self.closed = 0
+
+    def __call__(self, _environ: Any, start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [])
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self.parts)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 def request(application: Any, **environ: Any) -> tuple[str, dict[str, str], Any]:
     seen: list[Any] = []
     body = application(environ, lambda status, headers, *_error: seen.append((status, dict(headers))))
@@ -72,6 +93,45 @@ def test_a_client_that_has_gone() -> None:
     assert gauge.in_flight == 0
 
 
+@pytest.mark.parametrize("taken", [0, 1, 2])
+@pytest.mark.parametrize("closes", [True, False])
+def test_the_body_is_closed_once(taken: int, closes: bool) -> None:
+    """PEP 3333, by a server that takes all or some of it, and closes it or only drops it."""
+    gauge = PressureGauge(1)
+    inner = Counting()
+    _, _, body = request(BackpressureMiddleware(inner, gauge))
+    parts = iter(body)
+    for _ in range(taken):
+        next(parts)
+    del parts
+    gc.collect()
+    if closes:
+        body.close()
+        assert inner.closed == 1
+        assert gauge.in_flight == 0
+    del body
+    gc.collect()
+    assert inner.closed == 1
+    assert gauge.in_flight == 0
+
+
+def test_a_body_whose_close_fails_is_closed_once() -> None:
+    class Failing(Counting):
+        def close(self) -> None:
+            super().close()
+            raise LookupError("broken")
+
+    gauge = PressureGauge(1)
+    inner = Failing()
+    _, _, body = request(BackpressureMiddleware(inner, gauge))
+    with pytest.raises(LookupError, match="broken"):
+        body.close()
+    assert gauge.in_flight == 0
+    del body
+    gc.collect()
+    assert inner.closed == 1
+
+
 @pytest.mark.parametrize(("status", "dropped"), [("200 OK", 0), ("503 Service Unavailable", 1), ("500 No", 0)])
 def test_outcomes(status: str, dropped: int) -> None:
     gauge = PressureGauge(1)
@@ -99,3 +159,9 @@ def test_a_gauge_for_each_client() -> None:
     assert request(application, client="a")[0] == "429 Too Many Requests"
     assert request(application, client="b")[0] == "200 OK"
     held.release()
+
+
+def test_a_function_that_gives_no_gauge() -> None:
+    application = BackpressureMiddleware(Application(), lambda _environ: 3)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="must give a PressureGauge, or None to let a request pass, not 3"):
+        request(application)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +17,8 @@ from penstock.cli.progress import shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST_JOBS = 1024
+"""Each is a thread, with a buffer of a megabyte; no disk gains by more."""
 ALGORITHMS = sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake"))
 
 
@@ -35,7 +39,9 @@ def penstock() -> None:
     metavar="NAME",
     help=f"The digest: {', '.join(ALGORITHMS)}.",
 )
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many files are read at once; default: the cores.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, MOST_JOBS), help="How many files are read at once; default: the cores."
+)
 @click.option("-c", "--check", metavar="FILE", help="Verify the digests listed in FILE ('-': standard input).")
 @click.option("--follow", is_flag=True, help="Follow symbolic links inside directories.")
 @click.option("--fail-fast", is_flag=True, help="Stop everything at the first file that cannot be read.")
@@ -76,14 +82,25 @@ def digest(
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option("--limit", type=click.IntRange(min=0), help="Requests in flight; 0: no limit; default: it finds itself.")
 def serve(host: str, port: int, limit: int | None) -> None:
-    """Start a server behind a gauge, to try a load on: '/' costs something, '/statistics' tells."""
+    """Start a server behind a gauge, to try a load on: '/' costs something, '/statistics' tells.
+
+    Standard error is told where it listens. Ctrl-C ends it.
+    """
     try:
         import uvicorn
     except ImportError:
         raise click.UsageError("this command needs an extra: pip install 'penstock[serve]'") from None
     from penstock.http.demo import make_app
 
-    uvicorn.run(make_app(limit), host=host, port=port, log_level="warning" if port else "info", access_log=False)
+    server = uvicorn.Server(uvicorn.Config(make_app(limit), log_level="warning", access_log=False))
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen: {error.strerror or error}") from None
+    address = f"[{host}]" if ":" in host else host
+    click.echo(f"penstock: listening on http://{address}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", err=True)
+    with listening, suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
 
 
 @penstock.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

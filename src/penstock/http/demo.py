@@ -2,6 +2,8 @@
 
 GET /             works for 50 milliseconds on a processor that it has to share
 GET /statistics   the gauge, as JSON; never rejected
+
+All else is answered 404.
 """
 
 from __future__ import annotations
@@ -40,19 +42,20 @@ def make_app(limit: int | None = None) -> Application:
         if scope["path"] == "/statistics":
             await _answer(send, {} if gauge is None else asdict(gauge.statistics()))
             return
+        if scope["path"] != "/":
+            await _answer(send, {"error": "there is / and /statistics"}, status=404)
+            return
         async with machine:
             await asleep(SECONDS)
         await _answer(send, {"done": True})
 
     if gauge is None:
         return application
-    return BackpressureMiddleware(
-        application, lambda scope: None if scope["path"] == "/statistics" else gauge, status=503
-    )
+    return BackpressureMiddleware(application, lambda scope: gauge if scope["path"] == "/" else None, status=503)
 
 
-async def _answer(send: Callable[[Message], Awaitable[None]], content: object) -> None:
+async def _answer(send: Callable[[Message], Awaitable[None]], content: object, status: int = 200) -> None:
     body = json.dumps(content).encode() + b"\n"
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
