@@ -398,6 +398,60 @@ def test_a_gauge_learns() -> None:
             permit.release()
 
 
+@pytest.mark.parametrize("make", [AIMD, Vegas, Gradient2])
+def test_one_burst_of_drops_shrinks_the_limit_once(make: Any) -> None:
+    """As TCP reacts once to all losses of one window (RFC 5681, RFC 6582)."""
+    gauge = PressureGauge(make(initial=100))
+    for permit in [gauge.acquire() for _ in range(100)]:
+        permit.drop()
+    assert gauge.limit == 90
+    assert gauge.statistics().dropped == 100
+    gauge.acquire().drop()
+    assert gauge.limit == 81
+
+
+@pytest.mark.parametrize("make", [AIMD, Vegas, Gradient2])
+def test_overload_that_lasts_shrinks_the_limit_to_what_there_is(make: Any) -> None:
+    """With each round trip, and no further: never far below the 50 that the server can take."""
+    gauge = PressureGauge(make(initial=200))
+    turns = 0
+    while gauge.limit > 50:
+        turns += 1
+        permits = [gauge.acquire() for _ in range(gauge.limit)]
+        for permit in permits[50:]:
+            permit.drop()
+        for permit in permits[:50]:
+            permit.release()
+    assert turns <= 20
+    assert gauge.limit >= 40
+
+
+@pytest.mark.parametrize("make", [Vegas, Gradient2])
+@pytest.mark.parametrize("every", [13, 200])
+def test_drops_do_not_make_lasting_load_look_like_its_absence(make: Any, every: int) -> None:
+    """A window that a drop ends before any success says nothing of the round trip."""
+    algorithm = make()
+    limit = algorithm.initial
+    limits = []
+    for turn in range(20_000):
+        seconds = 0.01 * max(1.0, limit / 50)
+        dropped = Window(0.0, float("inf"), limit, True)
+        limit = algorithm.update(Window(seconds, seconds, limit, False) if turn % every else dropped, limit)
+        limits.append(limit)
+    assert max(limits[1000:]) <= 100
+
+
+@pytest.mark.parametrize("make", [Vegas, Gradient2])
+def test_a_limit_shrinks_unused_and_grows_only_while_all_of_it_is_in_use(make: Any) -> None:
+    algorithm = make(initial=100)
+    limit = algorithm.update(Window(0.01, 0.01, 99, False), 100)
+    assert limit == 100
+    assert algorithm.update(Window(0.01, 0.01, 100, False), limit) > limit
+    for _ in range(200):
+        limit = algorithm.update(Window(0.1, 0.1, 30, False), limit)
+    assert limit < 50
+
+
 def test_an_adaptive_limit_that_fails_costs_no_place() -> None:
     class Broken:
         initial = 2

@@ -185,7 +185,8 @@ class PressureGauge(GaugeCore):
 
     def _learn(self, adaptive: AdaptiveLimit, since: float | None) -> None:
         at = now()
-        window = self._window.sample(at, None if since is None else at - since, self.in_flight)
+        admitted = self.admitted
+        window = self._window.sample(at, None if since is None else at - since, admitted, self.in_flight)
         if window is not None:
             self.set_limit(max(1, adaptive.update(window, self.limit)))
 
@@ -225,9 +226,15 @@ class _Counts:
 
 
 class _Sampler:
-    """Successes and drops since the limit was reckoned last. Used by one thread at a time."""
+    """Successes and drops since the limit was reckoned last. Used by one thread at a time.
+
+    All that is in flight when the limit is too high meets the same overload, which should shrink the limit once. So
+    after one drop, others do not count before as many have left as had been admitted by then: once in a round trip, as
+    TCP reacts once to the losses of one window (RFC 5681; `_recover` is what RFC 6582 calls so).
+    """
 
     def __init__(self) -> None:
+        self._recover = 0
         self._begin(now())
 
     def _begin(self, at: float) -> None:
@@ -238,11 +245,13 @@ class _Sampler:
         self._in_flight = 0
         self._dropped = False
 
-    def sample(self, at: float, seconds: float | None, in_flight: int) -> Window | None:
+    def sample(self, at: float, seconds: float | None, admitted: int, in_flight: int) -> Window | None:
         """One more; the window, if it is complete."""
         self._in_flight = max(self._in_flight, in_flight)
         if seconds is None:
-            self._dropped = True
+            if admitted - in_flight >= self._recover:
+                self._recover = admitted
+                self._dropped = True
         else:
             self._number += 1
             self._seconds += seconds

@@ -1,8 +1,10 @@
 """Limits that find themselves: how much may be in flight, learned from how long it takes and what is dropped.
 
 After Netflix's concurrency-limits (AIMD, Vegas, Gradient2), which apply to a server what TCP's congestion control does
-to a network. Its documented faults are avoided: a least round trip that drifts upwards under lasting load, a limit that
-grows without end while the gradient is steady, and one that does not grow while less than half of it is in use.
+to a network. Its documented faults are avoided: a least round trip that drifts upwards under lasting load, and a limit
+that grows without end while the gradient is steady. There, while less than half of a limit is in use, it stays as it
+is, however long the work takes. Here it shrinks then too; and it grows only while all of it is in use: what has never
+been in flight has proved nothing, and a limit that is not reached holds nobody back.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ class Window:
     seconds: float
     """The mean time from admission to success."""
     least: float
-    """The shortest of them."""
+    """The shortest of them; infinite if there was none."""
     in_flight: int
     """The most that was in flight at once."""
     dropped: bool
-    """Has something been dropped for overload?"""
+    """Has something been dropped for overload? Then no more before as many have left as were in flight."""
 
 
 class AdaptiveLimit(Protocol):
@@ -86,7 +88,7 @@ class _Baseline:
         """The limit for the measurement, while there is one."""
         self._age += 1
         if self._resume:
-            if self._age < self.WINDOWS:
+            if self._age < self.WINDOWS or window.least == float("inf"):  # A drop has ended it before any success.
                 return limit
             self.seconds = window.least
             resumed, self._resume, self._age = self._resume, 0, 0
@@ -102,7 +104,8 @@ class _Baseline:
 class Vegas:
     """After TCP Vegas: the queue is what the round trip is longer than without one, in terms of the limit.
 
-    Grows while that queue is short, shrinks when it is long, between 3 and 6 times the limit's logarithm.
+    Grows while that queue is short, shrinks when it is long, between 3 and 6 times the limit's logarithm. A drop
+    shrinks it by a tenth.
     """
 
     def __init__(self, initial: int = 20, least: int = 1, most: int = 1000, smoothing: float = 1.0) -> None:
@@ -121,7 +124,9 @@ class Vegas:
         step = max(1.0, log10(limit))
         wanted = float(limit)
         queue = limit * (1 - self._baseline.seconds / window.seconds) if window.seconds > 0 else 0.0
-        if window.dropped or queue > 6 * step:
+        if window.dropped:
+            wanted -= max(step, 0.1 * limit)
+        elif queue > 6 * step:
             wanted -= step
         elif window.in_flight < limit:
             return limit  # Not the limit is what holds it back.
@@ -139,7 +144,7 @@ class Gradient2:
 
     `tolerance` says how much longer the present one may be, and `queue` how many may wait. The long one follows a
     lasting change slowly upwards and at once downwards, and never exceeds the round trip without a queue by more than a
-    tenth: so a steady gradient does not let the limit grow for ever.
+    tenth: so a steady gradient does not let the limit grow for ever. A drop shrinks it by a tenth.
     """
 
     def __init__(
@@ -158,11 +163,11 @@ class Gradient2:
         probing = self._baseline.probing(window, limit, self._least)
         if probing is not None:
             return probing
+        if window.dropped:
+            return max(self._least, int(0.9 * limit))
         short = window.seconds
         self._long = min(short, self._long + 0.05 * (short - self._long)) if self._long else short
         self._long = min(self._long, 1.1 * self._baseline.seconds)
-        if window.dropped:
-            return max(self._least, int(0.9 * limit))
         gradient = max(0.5, min(1.0, self._tolerance * self._long / short)) if short > 0 else 1.0
         if gradient == 1.0 and window.in_flight < limit:
             return limit
