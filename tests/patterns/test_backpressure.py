@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from colours import COLOURS
+from waiting import until
 
 from penstock import (
     AIMD,
@@ -19,10 +20,12 @@ from penstock import (
     OutOfCapacity,
     PressureGauge,
     Vegas,
+    acall,
     cancel_scope,
     fail_after,
     move_on_after,
 )
+from penstock.patterns.done import abandoned, limit_abandoned
 from penstock.patterns.limits import Window
 
 colours = pytest.mark.parametrize("colour", COLOURS, ids=lambda colour: colour.name)
@@ -208,6 +211,92 @@ def test_do() -> None:
         assert await gauge.ado(work, 3) == 3
         with pytest.raises(TypeError, match=r"use 'await gauge\.ado"):
             gauge.do(work, 3)
+
+    asyncio.run(body())
+    assert gauge.in_flight == 0
+
+
+def test_ado_runs_a_function_that_is_not_async_in_a_thread() -> None:
+    """As `acall` does; the loop goes on meanwhile."""
+    gauge = PressureGauge(1)
+    leave = threading.Event()
+
+    def work(value: int) -> tuple[int, int, bool]:
+        assert leave.wait(20)
+        return value, gauge.in_flight, threading.current_thread() is threading.main_thread()
+
+    async def body() -> None:
+        asyncio.get_running_loop().call_later(0.01, leave.set)
+        assert await gauge.ado(work, 3) == (3, 1, False)
+        assert gauge.in_flight == 0
+        with pytest.raises(ZeroDivisionError):
+            await gauge.ado(divmod, 7, 0)
+
+    asyncio.run(body())
+    assert gauge.in_flight == 0
+
+
+def test_what_ado_leaves_behind_in_a_thread_holds_its_place() -> None:
+    gauge = PressureGauge(1)
+    begun, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert leave.wait(20)
+
+    async def body() -> None:
+        task = asyncio.create_task(gauge.ado(work))
+        assert await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(OutOfCapacity):
+            await gauge.ado(work)
+        leave.set()
+
+    asyncio.run(body())
+    until(lambda: gauge.in_flight == 0)
+
+
+def test_ado_keeps_no_place_for_what_never_began() -> None:
+    gauge = PressureGauge(1)
+    begun, leave = threading.Event(), threading.Event()
+
+    def linger() -> None:
+        begun.set()
+        assert leave.wait(20)
+
+    async def body() -> None:
+        left = asyncio.create_task(acall(linger))
+        assert await asyncio.to_thread(begun.wait, 20)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        limit_abandoned(1)
+        try:
+            with pytest.raises(OutOfCapacity, match="abandoned calls"):
+                await gauge.ado(int)
+        finally:
+            limit_abandoned(None)
+            leave.set()
+
+    asyncio.run(body())
+    assert gauge.in_flight == 0
+    until(lambda: abandoned() == 0)
+
+
+def test_ado_takes_nothing_to_await_for_a_result() -> None:
+    gauge = PressureGauge(1)
+
+    async def work() -> None: ...
+
+    class Reply:
+        def __await__(self) -> Any: ...
+
+    async def body() -> None:
+        for function in (lambda: work(), Reply):  # noqa: PLW0108  that is the misuse
+            with pytest.raises(TypeError, match="returned something to await; pass an async function"):
+                await gauge.ado(function)
 
     asyncio.run(body())
     assert gauge.in_flight == 0

@@ -6,20 +6,23 @@ flight, by a number or by a limit that finds itself, so that what is accepted is
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import CoroutineType
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, final, overload
 
 from penstock._kernel.gauges import GaugeCore, Permit, Tally, admitted_mark, unadmitted_mark
 from penstock._kernel.locks import now
 from penstock._kernel.loops import TaskWaiter
 from penstock.errors import OutOfCapacity
-from penstock.group import is_async
+from penstock.group import is_async, shown
+from penstock.patterns.done import acall
 from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Vegas, Window
 from penstock.sync import Mutex
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 __all__ = ["AIMD", "GaugeStatistics", "Gradient2", "Permit", "PressureGauge", "Vegas"]
 
@@ -162,10 +165,27 @@ class PressureGauge(GaugeCore):
                 raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
             return result
 
-    async def ado(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """As `do`, for an async function."""
-        with await self.aacquire():
-            return await function(*args)
+    @overload
+    async def ado(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T: ...
+    @overload
+    async def ado(self, function: Callable[[*Ts], T], *args: *Ts) -> T: ...
+    async def ado(self, function: Callable[[*Ts], Any], *args: *Ts) -> Any:
+        """As `do`, for an asyncio task to await.
+
+        A function that is not async runs in a thread, as by `acall`. If it is left behind there, because the context
+        or the asyncio task has ended, it holds its place until it has ended itself.
+        """
+        permit = await self.aacquire()
+        if is_async(function):
+            with permit:
+                return await function(*args)
+        unbegun = [permit]  # Taken out by the thread that begins, or by who says that none will: by one of them.
+        try:
+            return await acall(_in_thread, unbegun, function, args)
+        except BaseException:
+            with suppress(IndexError):
+                unbegun.pop().ignore()
+            raise
 
     # Learning
 
@@ -206,6 +226,21 @@ class PressureGauge(GaugeCore):
 
     def __repr__(self) -> str:
         return f"<PressureGauge {self.in_flight} of {self.limit} in flight at {id(self):#x}>"
+
+
+def _in_thread(unbegun: list[Permit], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """`function(*args)` as one in flight, unless nobody waits for it any more."""
+    try:
+        permit = unbegun.pop()
+    except IndexError:
+        return None
+    with permit:
+        result = function(*args)
+        if isinstance(result, Awaitable):
+            if isinstance(result, CoroutineType):
+                result.close()
+            raise TypeError(f"{shown(function)} returned something to await; pass an async function that awaits it")
+        return result
 
 
 class _Counts:
