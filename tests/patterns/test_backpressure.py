@@ -574,14 +574,36 @@ def test_misuse() -> None:
             PressureGauge(wrong)
     with pytest.raises(TypeError, match="an integer or an adaptive limit"):
         PressureGauge("many")  # type: ignore[arg-type]
+    for not_made in (True, Vegas, None):
+        with pytest.raises(TypeError, match="must be an integer"):
+            PressureGauge(not_made)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="queue must be 0 or more"):
         PressureGauge(1, queue=-1)
     with pytest.raises(TypeError, match="queue must be an integer"):
         PressureGauge(1, queue=0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_wait must be more than 0"):
         PressureGauge(1, max_wait=0)
+    for wrong_wait in ("x", True):
+        with pytest.raises(TypeError, match="max_wait must be a number of seconds or None"):
+            PressureGauge(1, max_wait=wrong_wait)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="least <= initial <= most"):
         AIMD(initial=0)
+    for adaptive in (AIMD, Vegas, Gradient2):
+        for bounds in ({"initial": 1.5}, {"least": "1"}, {"most": True}):
+            with pytest.raises(TypeError, match=f"{next(iter(bounds))} must be an integer"):
+                adaptive(**bounds)  # type: ignore[operator]
+    for timeout in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="timeout must be more than 0"):
+            AIMD(timeout=timeout)
+    for option in ("backoff", "timeout"):
+        with pytest.raises(TypeError, match=f"{option} must be a number"):
+            AIMD(**{option: "x"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="queue must be 0 or more"):
+        Gradient2(queue=-5)
+    with pytest.raises(TypeError, match="queue must be an integer"):
+        Gradient2(queue=0.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tolerance must be"):
+        Gradient2(tolerance=float("nan"))
     with pytest.raises(ValueError, match="backoff must lie"):
         AIMD(backoff=1)
     with pytest.raises(ValueError, match="smoothing must lie"):
@@ -589,3 +611,49 @@ def test_misuse() -> None:
     with pytest.raises(ValueError, match="tolerance must be"):
         Gradient2(tolerance=0.5)
     assert repr(PressureGauge(3)).startswith("<PressureGauge 0 of 3 in flight at")
+    assert PressureGauge(10**30, queue=10**30).limit >= 1 << 40
+
+
+@pytest.mark.parametrize("make", [AIMD, Vegas, Gradient2])
+def test_a_limit_learns_from_one_gauge(make: Any) -> None:
+    limit = make()
+    with pytest.raises(ValueError, match="queue"):
+        PressureGauge(limit, queue=-1)
+    PressureGauge(limit)  # The failure has not used it up.
+    with pytest.raises(ValueError, match=f"make a {make.__name__} for each gauge"):
+        PressureGauge(limit)
+
+
+def test_a_limit_of_ones_own_has_to_admit_something() -> None:
+    class Mine:
+        def __init__(self, initial: Any) -> None:
+            self.initial = initial
+
+        def update(self, _window: Window, limit: int) -> int:
+            return limit
+
+    assert PressureGauge(Mine(2)).limit == 2
+    with pytest.raises(ValueError, match="initial value of a gauge's limit must be 1 or more"):
+        PressureGauge(Mine(0))
+    with pytest.raises(TypeError, match="initial value of a gauge's limit must be an integer"):
+        PressureGauge(Mine(1.5))
+
+
+@colours
+@pytest.mark.parametrize("held", [0, 1])
+def test_a_priority_is_an_integer(colour: Any, held: int) -> None:
+    """Whether there is room or not."""
+
+    async def body(ops: Any) -> None:
+        gauge = PressureGauge(1, queue=1, max_wait=5)
+        permits = [gauge.acquire() for _ in range(held)]
+        for wrong in ("x", None, 1.0, True):
+            with pytest.raises(TypeError, match="priority must be an integer"):
+                await ops.call(gauge, "acquire", wrong)
+        for wrong in (10**30, -(10**30)):
+            with pytest.raises(ValueError, match="priority must lie between"):
+                await ops.call(gauge, "acquire", wrong)
+        assert gauge.in_flight == len(permits)
+        assert gauge.statistics().queued == 0
+
+    colour.run(body)

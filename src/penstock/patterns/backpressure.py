@@ -17,8 +17,9 @@ from penstock._kernel.locks import now
 from penstock._kernel.loops import TaskWaiter
 from penstock.errors import OutOfCapacity
 from penstock.group import is_async, shown
+from penstock.patterns.bounded import NO_BOUND, positive
 from penstock.patterns.done import acall
-from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Vegas, Window
+from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Learned, Vegas, Window, integer, number
 from penstock.sync import Mutex
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ Ts = TypeVarTuple("Ts")
 WINDOW_SAMPLES = 10
 WINDOW_SECONDS = 0.02
 """An adaptive limit is reckoned after at least so many successes and so many seconds."""
+LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
+"""What a priority may be."""
 
 
 @dataclass(frozen=True)
@@ -69,28 +72,30 @@ class PressureGauge(GaugeCore):
     for `max_wait` seconds at most; higher priorities first, then in the order of arrival, or, while the queue is more
     than half full, the newest first, since those still have the time to be served. Work for threads and asyncio tasks,
     in any mix; all of it is thread-safe.
+
+    A permit holds its place until it is released. Nobody does that for a permit that is merely dropped, so keep it in
+    `with`, or in `try` and `finally`.
     """
 
     __slots__ = ("_adaptive", "_counts", "_max_wait", "_sampling", "_window")
 
     def __init__(self, limit: int | AdaptiveLimit, queue: int = 0, max_wait: float | None = None) -> None:
-        if isinstance(limit, int) and not isinstance(limit, bool):
-            if limit < 1:
-                raise ValueError(f"a gauge's limit must be 1 or more, not {limit}: nothing could ever run")
-            first = limit
-            self._adaptive: AdaptiveLimit | None = None
-        elif callable(getattr(limit, "update", None)):
-            self._adaptive = limit  # type: ignore[assignment]
-            first = limit.initial  # type: ignore[union-attr]
+        adaptive: AdaptiveLimit | None = None
+        if isinstance(limit, int):
+            first = positive(limit, "a gauge's limit")
+        elif callable(getattr(limit, "update", None)) and not isinstance(limit, type):
+            adaptive = limit
+            first = positive(getattr(limit, "initial", None), "the initial value of a gauge's limit")
         else:
-            raise TypeError(f"a gauge's limit must be an integer or an adaptive limit, not {limit!r}")
-        if isinstance(queue, bool) or not isinstance(queue, int):
-            raise TypeError(f"a gauge's queue must be an integer, not {queue!r}")
-        if queue < 0:
+            raise TypeError(f"a gauge's limit must be an integer or an adaptive limit, such as Vegas(), not {limit!r}")
+        if integer(queue, "a gauge's queue") < 0:
             raise ValueError(f"a gauge's queue must be 0 or more, not {queue}")
-        if max_wait is not None and not max_wait > 0:
+        if max_wait is not None and not number(max_wait, "max_wait", "a number of seconds or None") > 0:
             raise ValueError(f"max_wait must be more than 0 seconds, not {max_wait}; without a queue nobody waits")
-        super().__init__(first, queue, self._adaptive is not None)
+        if isinstance(adaptive, Learned):
+            adaptive.take()
+        super().__init__(min(first, NO_BOUND), min(queue, NO_BOUND), adaptive is not None)
+        self._adaptive = adaptive
         self._max_wait = max_wait
         self._counts = _Counts()
         self._sampling = Mutex()
@@ -112,6 +117,8 @@ class PressureGauge(GaugeCore):
         Raises `OutOfCapacity` if the queue is full, if one of higher priority takes the place in it, or after
         `max_wait` seconds; `Cancelled` if the ambient context ends.
         """
+        if type(priority) is not int or not LOWEST <= priority <= HIGHEST:
+            _check_priority(priority)
         if self.admit_in_context():
             return self.permit()  # type: ignore[no-any-return]
         since = now()
@@ -123,6 +130,8 @@ class PressureGauge(GaugeCore):
 
     async def aacquire(self, priority: int = 0) -> Permit:
         """As `acquire`, for an asyncio task to await."""
+        if type(priority) is not int or not LOWEST <= priority <= HIGHEST:
+            _check_priority(priority)
         if self.admit_in_context():
             return self.permit()  # type: ignore[no-any-return]
         since = now()
@@ -226,6 +235,11 @@ class PressureGauge(GaugeCore):
 
     def __repr__(self) -> str:
         return f"<PressureGauge {self.in_flight} of {self.limit} in flight at {id(self):#x}>"
+
+
+def _check_priority(priority: int) -> None:
+    if not LOWEST <= integer(priority, "priority") <= HIGHEST:
+        raise ValueError(f"priority must lie between {LOWEST} and {HIGHEST}, not {priority}")
 
 
 def _in_thread(unbegun: list[Permit], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log10
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 __all__ = ["AIMD", "AdaptiveLimit", "Gradient2", "Vegas", "Window"]
 
@@ -41,13 +41,39 @@ class AdaptiveLimit(Protocol):
         ...
 
 
-def _check(initial: int, least: int, most: int) -> None:
-    if not 1 <= least <= initial <= most:
-        raise ValueError(f"a limit needs 1 <= least <= initial <= most, not {least}, {initial}, {most}")
+def integer(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    return value
+
+
+def number(value: Any, name: str, kind: str = "a number") -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be {kind}, not {value!r}")
+    return value
+
+
+class Learned(AdaptiveLimit):
+    """What the limits below have in common: their bounds, and that each learns from one gauge."""
+
+    def __init__(self, initial: int, least: int, most: int) -> None:
+        for name, value in (("initial", initial), ("least", least), ("most", most)):
+            integer(value, name)
+        if not 1 <= least <= initial <= most:
+            raise ValueError(f"a limit needs 1 <= least <= initial <= most, not {least}, {initial}, {most}")
+        self.initial = initial
+        self._least, self._most = least, most
+        self._taken = False
+
+    def take(self) -> None:
+        """A gauge begins to use it. Raises ValueError if another has."""
+        if self._taken:
+            raise ValueError(f"another gauge learns by this limit; make a {type(self).__name__} for each gauge")
+        self._taken = True
 
 
 @final
-class AIMD:
+class AIMD(Learned):
     """Additive increase, multiplicative decrease: one more while all goes well, a tenth less when something is dropped.
 
     Knows overload by what is dropped (`Permit.drop`), or by taking longer than `timeout` seconds.
@@ -56,11 +82,11 @@ class AIMD:
     def __init__(
         self, initial: int = 20, least: int = 1, most: int = 1000, backoff: float = 0.9, timeout: float = 5.0
     ) -> None:
-        _check(initial, least, most)
-        if not 0 < backoff < 1:
+        super().__init__(initial, least, most)
+        if not 0 < number(backoff, "backoff") < 1:
             raise ValueError(f"backoff must lie between 0 and 1, not {backoff}")
-        self.initial = initial
-        self._least, self._most = least, most
+        if not number(timeout, "timeout", "a number of seconds") > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
         self._backoff, self._timeout = backoff, timeout
 
     def update(self, window: Window, limit: int) -> int:
@@ -101,7 +127,7 @@ class _Baseline:
 
 
 @final
-class Vegas:
+class Vegas(Learned):
     """After TCP Vegas: the queue is what the round trip is longer than without one, in terms of the limit.
 
     Grows while that queue is short, shrinks when it is long, between 3 and 6 times the limit's logarithm. A drop
@@ -109,11 +135,10 @@ class Vegas:
     """
 
     def __init__(self, initial: int = 20, least: int = 1, most: int = 1000, smoothing: float = 1.0) -> None:
-        _check(initial, least, most)
-        if not 0 < smoothing <= 1:
+        super().__init__(initial, least, most)
+        if not 0 < number(smoothing, "smoothing") <= 1:
             raise ValueError(f"smoothing must lie between 0 and 1, not {smoothing}")
-        self.initial = initial
-        self._least, self._most, self._smoothing = least, most, smoothing
+        self._smoothing = smoothing
         self._baseline = _Baseline()
 
     def update(self, window: Window, limit: int) -> int:
@@ -139,7 +164,7 @@ class Vegas:
 
 
 @final
-class Gradient2:
+class Gradient2(Learned):
     """By the gradient between the round trip over a long time and the present one.
 
     `tolerance` says how much longer the present one may be, and `queue` how many may wait. The long one follows a
@@ -150,11 +175,12 @@ class Gradient2:
     def __init__(
         self, initial: int = 20, least: int = 1, most: int = 1000, tolerance: float = 1.5, queue: int = 4
     ) -> None:
-        _check(initial, least, most)
-        if tolerance < 1:
+        super().__init__(initial, least, most)
+        if not number(tolerance, "tolerance") >= 1:
             raise ValueError(f"tolerance must be 1 or more, not {tolerance}")
-        self.initial = initial
-        self._least, self._most, self._tolerance, self._queue = least, most, tolerance, queue
+        if integer(queue, "queue") < 0:
+            raise ValueError(f"queue must be 0 or more, not {queue}")
+        self._tolerance, self._queue = tolerance, queue
         self._baseline = _Baseline()
         self._long = 0.0
 
