@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from colours import COLOURS
+from waiting import until
 
 from penstock import (
     AIMD,
@@ -19,10 +20,12 @@ from penstock import (
     OutOfCapacity,
     PressureGauge,
     Vegas,
+    acall,
     cancel_scope,
     fail_after,
     move_on_after,
 )
+from penstock.patterns.done import abandoned, limit_abandoned
 from penstock.patterns.limits import Window
 
 colours = pytest.mark.parametrize("colour", COLOURS, ids=lambda colour: colour.name)
@@ -213,6 +216,92 @@ def test_do() -> None:
     assert gauge.in_flight == 0
 
 
+def test_ado_runs_a_function_that_is_not_async_in_a_thread() -> None:
+    """As `acall` does; the loop goes on meanwhile."""
+    gauge = PressureGauge(1)
+    leave = threading.Event()
+
+    def work(value: int) -> tuple[int, int, bool]:
+        assert leave.wait(20)
+        return value, gauge.in_flight, threading.current_thread() is threading.main_thread()
+
+    async def body() -> None:
+        asyncio.get_running_loop().call_later(0.01, leave.set)
+        assert await gauge.ado(work, 3) == (3, 1, False)
+        assert gauge.in_flight == 0
+        with pytest.raises(ZeroDivisionError):
+            await gauge.ado(divmod, 7, 0)
+
+    asyncio.run(body())
+    assert gauge.in_flight == 0
+
+
+def test_what_ado_leaves_behind_in_a_thread_holds_its_place() -> None:
+    gauge = PressureGauge(1)
+    begun, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert leave.wait(20)
+
+    async def body() -> None:
+        task = asyncio.create_task(gauge.ado(work))
+        assert await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(OutOfCapacity):
+            await gauge.ado(work)
+        leave.set()
+
+    asyncio.run(body())
+    until(lambda: gauge.in_flight == 0)
+
+
+def test_ado_keeps_no_place_for_what_never_began() -> None:
+    gauge = PressureGauge(1)
+    begun, leave = threading.Event(), threading.Event()
+
+    def linger() -> None:
+        begun.set()
+        assert leave.wait(20)
+
+    async def body() -> None:
+        left = asyncio.create_task(acall(linger))
+        assert await asyncio.to_thread(begun.wait, 20)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        limit_abandoned(1)
+        try:
+            with pytest.raises(OutOfCapacity, match="abandoned calls"):
+                await gauge.ado(int)
+        finally:
+            limit_abandoned(None)
+            leave.set()
+
+    asyncio.run(body())
+    assert gauge.in_flight == 0
+    until(lambda: abandoned() == 0)
+
+
+def test_ado_takes_nothing_to_await_for_a_result() -> None:
+    gauge = PressureGauge(1)
+
+    async def work() -> None: ...
+
+    class Reply:
+        def __await__(self) -> Any: ...
+
+    async def body() -> None:
+        for function in (lambda: work(), Reply):  # noqa: PLW0108  that is the misuse
+            with pytest.raises(TypeError, match="returned something to await; pass an async function"):
+                await gauge.ado(function)
+
+    asyncio.run(body())
+    assert gauge.in_flight == 0
+
+
 def test_a_permit_is_released_once() -> None:
     gauge = PressureGauge(1)
     permit = gauge.try_acquire()
@@ -398,6 +487,60 @@ def test_a_gauge_learns() -> None:
             permit.release()
 
 
+@pytest.mark.parametrize("make", [AIMD, Vegas, Gradient2])
+def test_one_burst_of_drops_shrinks_the_limit_once(make: Any) -> None:
+    """As TCP reacts once to all losses of one window (RFC 5681, RFC 6582)."""
+    gauge = PressureGauge(make(initial=100))
+    for permit in [gauge.acquire() for _ in range(100)]:
+        permit.drop()
+    assert gauge.limit == 90
+    assert gauge.statistics().dropped == 100
+    gauge.acquire().drop()
+    assert gauge.limit == 81
+
+
+@pytest.mark.parametrize("make", [AIMD, Vegas, Gradient2])
+def test_overload_that_lasts_shrinks_the_limit_to_what_there_is(make: Any) -> None:
+    """With each round trip, and no further: never far below the 50 that the server can take."""
+    gauge = PressureGauge(make(initial=200))
+    turns = 0
+    while gauge.limit > 50:
+        turns += 1
+        permits = [gauge.acquire() for _ in range(gauge.limit)]
+        for permit in permits[50:]:
+            permit.drop()
+        for permit in permits[:50]:
+            permit.release()
+    assert turns <= 20
+    assert gauge.limit >= 40
+
+
+@pytest.mark.parametrize("make", [Vegas, Gradient2])
+@pytest.mark.parametrize("every", [13, 200])
+def test_drops_do_not_make_lasting_load_look_like_its_absence(make: Any, every: int) -> None:
+    """A window that a drop ends before any success says nothing of the round trip."""
+    algorithm = make()
+    limit = algorithm.initial
+    limits = []
+    for turn in range(20_000):
+        seconds = 0.01 * max(1.0, limit / 50)
+        dropped = Window(0.0, float("inf"), limit, True)
+        limit = algorithm.update(Window(seconds, seconds, limit, False) if turn % every else dropped, limit)
+        limits.append(limit)
+    assert max(limits[1000:]) <= 100
+
+
+@pytest.mark.parametrize("make", [Vegas, Gradient2])
+def test_a_limit_shrinks_unused_and_grows_only_while_all_of_it_is_in_use(make: Any) -> None:
+    algorithm = make(initial=100)
+    limit = algorithm.update(Window(0.01, 0.01, 99, False), 100)
+    assert limit == 100
+    assert algorithm.update(Window(0.01, 0.01, 100, False), limit) > limit
+    for _ in range(200):
+        limit = algorithm.update(Window(0.1, 0.1, 30, False), limit)
+    assert limit < 50
+
+
 def test_an_adaptive_limit_that_fails_costs_no_place() -> None:
     class Broken:
         initial = 2
@@ -431,14 +574,36 @@ def test_misuse() -> None:
             PressureGauge(wrong)
     with pytest.raises(TypeError, match="an integer or an adaptive limit"):
         PressureGauge("many")  # type: ignore[arg-type]
+    for not_made in (True, Vegas, None):
+        with pytest.raises(TypeError, match="must be an integer"):
+            PressureGauge(not_made)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="queue must be 0 or more"):
         PressureGauge(1, queue=-1)
     with pytest.raises(TypeError, match="queue must be an integer"):
         PressureGauge(1, queue=0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_wait must be more than 0"):
         PressureGauge(1, max_wait=0)
+    for wrong_wait in ("x", True):
+        with pytest.raises(TypeError, match="max_wait must be a number of seconds or None"):
+            PressureGauge(1, max_wait=wrong_wait)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="least <= initial <= most"):
         AIMD(initial=0)
+    for adaptive in (AIMD, Vegas, Gradient2):
+        for bounds in ({"initial": 1.5}, {"least": "1"}, {"most": True}):
+            with pytest.raises(TypeError, match=f"{next(iter(bounds))} must be an integer"):
+                adaptive(**bounds)  # type: ignore[operator]
+    for timeout in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="timeout must be more than 0"):
+            AIMD(timeout=timeout)
+    for option in ("backoff", "timeout"):
+        with pytest.raises(TypeError, match=f"{option} must be a number"):
+            AIMD(**{option: "x"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="queue must be 0 or more"):
+        Gradient2(queue=-5)
+    with pytest.raises(TypeError, match="queue must be an integer"):
+        Gradient2(queue=0.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tolerance must be"):
+        Gradient2(tolerance=float("nan"))
     with pytest.raises(ValueError, match="backoff must lie"):
         AIMD(backoff=1)
     with pytest.raises(ValueError, match="smoothing must lie"):
@@ -446,3 +611,49 @@ def test_misuse() -> None:
     with pytest.raises(ValueError, match="tolerance must be"):
         Gradient2(tolerance=0.5)
     assert repr(PressureGauge(3)).startswith("<PressureGauge 0 of 3 in flight at")
+    assert PressureGauge(10**30, queue=10**30).limit >= 1 << 40
+
+
+@pytest.mark.parametrize("make", [AIMD, Vegas, Gradient2])
+def test_a_limit_learns_from_one_gauge(make: Any) -> None:
+    limit = make()
+    with pytest.raises(ValueError, match="queue"):
+        PressureGauge(limit, queue=-1)
+    PressureGauge(limit)  # The failure has not used it up.
+    with pytest.raises(ValueError, match=f"make a {make.__name__} for each gauge"):
+        PressureGauge(limit)
+
+
+def test_a_limit_of_ones_own_has_to_admit_something() -> None:
+    class Mine:
+        def __init__(self, initial: Any) -> None:
+            self.initial = initial
+
+        def update(self, _window: Window, limit: int) -> int:
+            return limit
+
+    assert PressureGauge(Mine(2)).limit == 2
+    with pytest.raises(ValueError, match="initial value of a gauge's limit must be 1 or more"):
+        PressureGauge(Mine(0))
+    with pytest.raises(TypeError, match="initial value of a gauge's limit must be an integer"):
+        PressureGauge(Mine(1.5))
+
+
+@colours
+@pytest.mark.parametrize("held", [0, 1])
+def test_a_priority_is_an_integer(colour: Any, held: int) -> None:
+    """Whether there is room or not."""
+
+    async def body(ops: Any) -> None:
+        gauge = PressureGauge(1, queue=1, max_wait=5)
+        permits = [gauge.acquire() for _ in range(held)]
+        for wrong in ("x", None, 1.0, True):
+            with pytest.raises(TypeError, match="priority must be an integer"):
+                await ops.call(gauge, "acquire", wrong)
+        for wrong in (10**30, -(10**30)):
+            with pytest.raises(ValueError, match="priority must lie between"):
+                await ops.call(gauge, "acquire", wrong)
+        assert gauge.in_flight == len(permits)
+        assert gauge.statistics().queued == 0
+
+    colour.run(body)

@@ -348,5 +348,6 @@ def gauges() -> None:
 async def gauges_async() -> None:
     gauge = PressureGauge(3)
     assert_type(await gauge.ado(fetch, 1), bytes)
+    assert_type(await gauge.ado(length, "text"), int)
     async with await gauge.aacquire() as permit:
         permit.drop()

@@ -6,20 +6,24 @@ flight, by a number or by a limit that finds itself, so that what is accepted is
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import CoroutineType
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, final, overload
 
 from penstock._kernel.gauges import GaugeCore, Permit, Tally, admitted_mark, unadmitted_mark
 from penstock._kernel.locks import now
 from penstock._kernel.loops import TaskWaiter
 from penstock.errors import OutOfCapacity
-from penstock.group import is_async
-from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Vegas, Window
+from penstock.group import is_async, shown
+from penstock.patterns.bounded import NO_BOUND, positive
+from penstock.patterns.done import acall
+from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Learned, Vegas, Window, integer, number
 from penstock.sync import Mutex
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 __all__ = ["AIMD", "GaugeStatistics", "Gradient2", "Permit", "PressureGauge", "Vegas"]
 
@@ -29,6 +33,8 @@ Ts = TypeVarTuple("Ts")
 WINDOW_SAMPLES = 10
 WINDOW_SECONDS = 0.02
 """An adaptive limit is reckoned after at least so many successes and so many seconds."""
+LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
+"""What a priority may be."""
 
 
 @dataclass(frozen=True)
@@ -66,28 +72,30 @@ class PressureGauge(GaugeCore):
     for `max_wait` seconds at most; higher priorities first, then in the order of arrival, or, while the queue is more
     than half full, the newest first, since those still have the time to be served. Work for threads and asyncio tasks,
     in any mix; all of it is thread-safe.
+
+    A permit holds its place until it is released. Nobody does that for a permit that is merely dropped, so keep it in
+    `with`, or in `try` and `finally`.
     """
 
     __slots__ = ("_adaptive", "_counts", "_max_wait", "_sampling", "_window")
 
     def __init__(self, limit: int | AdaptiveLimit, queue: int = 0, max_wait: float | None = None) -> None:
-        if isinstance(limit, int) and not isinstance(limit, bool):
-            if limit < 1:
-                raise ValueError(f"a gauge's limit must be 1 or more, not {limit}: nothing could ever run")
-            first = limit
-            self._adaptive: AdaptiveLimit | None = None
-        elif callable(getattr(limit, "update", None)):
-            self._adaptive = limit  # type: ignore[assignment]
-            first = limit.initial  # type: ignore[union-attr]
+        adaptive: AdaptiveLimit | None = None
+        if isinstance(limit, int):
+            first = positive(limit, "a gauge's limit")
+        elif callable(getattr(limit, "update", None)) and not isinstance(limit, type):
+            adaptive = limit
+            first = positive(getattr(limit, "initial", None), "the initial value of a gauge's limit")
         else:
-            raise TypeError(f"a gauge's limit must be an integer or an adaptive limit, not {limit!r}")
-        if isinstance(queue, bool) or not isinstance(queue, int):
-            raise TypeError(f"a gauge's queue must be an integer, not {queue!r}")
-        if queue < 0:
+            raise TypeError(f"a gauge's limit must be an integer or an adaptive limit, such as Vegas(), not {limit!r}")
+        if integer(queue, "a gauge's queue") < 0:
             raise ValueError(f"a gauge's queue must be 0 or more, not {queue}")
-        if max_wait is not None and not max_wait > 0:
+        if max_wait is not None and not number(max_wait, "max_wait", "a number of seconds or None") > 0:
             raise ValueError(f"max_wait must be more than 0 seconds, not {max_wait}; without a queue nobody waits")
-        super().__init__(first, queue, self._adaptive is not None)
+        if isinstance(adaptive, Learned):
+            adaptive.take()
+        super().__init__(min(first, NO_BOUND), min(queue, NO_BOUND), adaptive is not None)
+        self._adaptive = adaptive
         self._max_wait = max_wait
         self._counts = _Counts()
         self._sampling = Mutex()
@@ -109,6 +117,8 @@ class PressureGauge(GaugeCore):
         Raises `OutOfCapacity` if the queue is full, if one of higher priority takes the place in it, or after
         `max_wait` seconds; `Cancelled` if the ambient context ends.
         """
+        if type(priority) is not int or not LOWEST <= priority <= HIGHEST:
+            _check_priority(priority)
         if self.admit_in_context():
             return self.permit()  # type: ignore[no-any-return]
         since = now()
@@ -120,6 +130,8 @@ class PressureGauge(GaugeCore):
 
     async def aacquire(self, priority: int = 0) -> Permit:
         """As `acquire`, for an asyncio task to await."""
+        if type(priority) is not int or not LOWEST <= priority <= HIGHEST:
+            _check_priority(priority)
         if self.admit_in_context():
             return self.permit()  # type: ignore[no-any-return]
         since = now()
@@ -162,10 +174,27 @@ class PressureGauge(GaugeCore):
                 raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
             return result
 
-    async def ado(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """As `do`, for an async function."""
-        with await self.aacquire():
-            return await function(*args)
+    @overload
+    async def ado(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T: ...
+    @overload
+    async def ado(self, function: Callable[[*Ts], T], *args: *Ts) -> T: ...
+    async def ado(self, function: Callable[[*Ts], Any], *args: *Ts) -> Any:
+        """As `do`, for an asyncio task to await.
+
+        A function that is not async runs in a thread, as by `acall`. If it is left behind there, because the context
+        or the asyncio task has ended, it holds its place until it has ended itself.
+        """
+        permit = await self.aacquire()
+        if is_async(function):
+            with permit:
+                return await function(*args)
+        unbegun = [permit]  # Taken out by the thread that begins, or by who says that none will: by one of them.
+        try:
+            return await acall(_in_thread, unbegun, function, args)
+        except BaseException:
+            with suppress(IndexError):
+                unbegun.pop().ignore()
+            raise
 
     # Learning
 
@@ -185,7 +214,8 @@ class PressureGauge(GaugeCore):
 
     def _learn(self, adaptive: AdaptiveLimit, since: float | None) -> None:
         at = now()
-        window = self._window.sample(at, None if since is None else at - since, self.in_flight)
+        admitted = self.admitted
+        window = self._window.sample(at, None if since is None else at - since, admitted, self.in_flight)
         if window is not None:
             self.set_limit(max(1, adaptive.update(window, self.limit)))
 
@@ -207,6 +237,26 @@ class PressureGauge(GaugeCore):
         return f"<PressureGauge {self.in_flight} of {self.limit} in flight at {id(self):#x}>"
 
 
+def _check_priority(priority: int) -> None:
+    if not LOWEST <= integer(priority, "priority") <= HIGHEST:
+        raise ValueError(f"priority must lie between {LOWEST} and {HIGHEST}, not {priority}")
+
+
+def _in_thread(unbegun: list[Permit], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """`function(*args)` as one in flight, unless nobody waits for it any more."""
+    try:
+        permit = unbegun.pop()
+    except IndexError:
+        return None
+    with permit:
+        result = function(*args)
+        if isinstance(result, Awaitable):
+            if isinstance(result, CoroutineType):
+                result.close()
+            raise TypeError(f"{shown(function)} returned something to await; pass an async function that awaits it")
+        return result
+
+
 class _Counts:
     """What happened, besides admission."""
 
@@ -225,9 +275,15 @@ class _Counts:
 
 
 class _Sampler:
-    """Successes and drops since the limit was reckoned last. Used by one thread at a time."""
+    """Successes and drops since the limit was reckoned last. Used by one thread at a time.
+
+    All that is in flight when the limit is too high meets the same overload, which should shrink the limit once. So
+    after one drop, others do not count before as many have left as had been admitted by then: once in a round trip, as
+    TCP reacts once to the losses of one window (RFC 5681; `_recover` is what RFC 6582 calls so).
+    """
 
     def __init__(self) -> None:
+        self._recover = 0
         self._begin(now())
 
     def _begin(self, at: float) -> None:
@@ -238,11 +294,13 @@ class _Sampler:
         self._in_flight = 0
         self._dropped = False
 
-    def sample(self, at: float, seconds: float | None, in_flight: int) -> Window | None:
+    def sample(self, at: float, seconds: float | None, admitted: int, in_flight: int) -> Window | None:
         """One more; the window, if it is complete."""
         self._in_flight = max(self._in_flight, in_flight)
         if seconds is None:
-            self._dropped = True
+            if admitted - in_flight >= self._recover:
+                self._recover = admitted
+                self._dropped = True
         else:
             self._number += 1
             self._seconds += seconds

@@ -1,15 +1,17 @@
 """Limits that find themselves: how much may be in flight, learned from how long it takes and what is dropped.
 
 After Netflix's concurrency-limits (AIMD, Vegas, Gradient2), which apply to a server what TCP's congestion control does
-to a network. Its documented faults are avoided: a least round trip that drifts upwards under lasting load, a limit that
-grows without end while the gradient is steady, and one that does not grow while less than half of it is in use.
+to a network. Its documented faults are avoided: a least round trip that drifts upwards under lasting load, and a limit
+that grows without end while the gradient is steady. There, while less than half of a limit is in use, it stays as it
+is, however long the work takes. Here it shrinks then too; and it grows only while all of it is in use: what has never
+been in flight has proved nothing, and a limit that is not reached holds nobody back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log10
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 __all__ = ["AIMD", "AdaptiveLimit", "Gradient2", "Vegas", "Window"]
 
@@ -21,11 +23,11 @@ class Window:
     seconds: float
     """The mean time from admission to success."""
     least: float
-    """The shortest of them."""
+    """The shortest of them; infinite if there was none."""
     in_flight: int
     """The most that was in flight at once."""
     dropped: bool
-    """Has something been dropped for overload?"""
+    """Has something been dropped for overload? Then no more before as many have left as were in flight."""
 
 
 class AdaptiveLimit(Protocol):
@@ -39,13 +41,39 @@ class AdaptiveLimit(Protocol):
         ...
 
 
-def _check(initial: int, least: int, most: int) -> None:
-    if not 1 <= least <= initial <= most:
-        raise ValueError(f"a limit needs 1 <= least <= initial <= most, not {least}, {initial}, {most}")
+def integer(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    return value
+
+
+def number(value: Any, name: str, kind: str = "a number") -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be {kind}, not {value!r}")
+    return value
+
+
+class Learned(AdaptiveLimit):
+    """What the limits below have in common: their bounds, and that each learns from one gauge."""
+
+    def __init__(self, initial: int, least: int, most: int) -> None:
+        for name, value in (("initial", initial), ("least", least), ("most", most)):
+            integer(value, name)
+        if not 1 <= least <= initial <= most:
+            raise ValueError(f"a limit needs 1 <= least <= initial <= most, not {least}, {initial}, {most}")
+        self.initial = initial
+        self._least, self._most = least, most
+        self._taken = False
+
+    def take(self) -> None:
+        """A gauge begins to use it. Raises ValueError if another has."""
+        if self._taken:
+            raise ValueError(f"another gauge learns by this limit; make a {type(self).__name__} for each gauge")
+        self._taken = True
 
 
 @final
-class AIMD:
+class AIMD(Learned):
     """Additive increase, multiplicative decrease: one more while all goes well, a tenth less when something is dropped.
 
     Knows overload by what is dropped (`Permit.drop`), or by taking longer than `timeout` seconds.
@@ -54,11 +82,11 @@ class AIMD:
     def __init__(
         self, initial: int = 20, least: int = 1, most: int = 1000, backoff: float = 0.9, timeout: float = 5.0
     ) -> None:
-        _check(initial, least, most)
-        if not 0 < backoff < 1:
+        super().__init__(initial, least, most)
+        if not 0 < number(backoff, "backoff") < 1:
             raise ValueError(f"backoff must lie between 0 and 1, not {backoff}")
-        self.initial = initial
-        self._least, self._most = least, most
+        if not number(timeout, "timeout", "a number of seconds") > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
         self._backoff, self._timeout = backoff, timeout
 
     def update(self, window: Window, limit: int) -> int:
@@ -86,7 +114,7 @@ class _Baseline:
         """The limit for the measurement, while there is one."""
         self._age += 1
         if self._resume:
-            if self._age < self.WINDOWS:
+            if self._age < self.WINDOWS or window.least == float("inf"):  # A drop has ended it before any success.
                 return limit
             self.seconds = window.least
             resumed, self._resume, self._age = self._resume, 0, 0
@@ -99,18 +127,18 @@ class _Baseline:
 
 
 @final
-class Vegas:
+class Vegas(Learned):
     """After TCP Vegas: the queue is what the round trip is longer than without one, in terms of the limit.
 
-    Grows while that queue is short, shrinks when it is long, between 3 and 6 times the limit's logarithm.
+    Grows while that queue is short, shrinks when it is long, between 3 and 6 times the limit's logarithm. A drop
+    shrinks it by a tenth.
     """
 
     def __init__(self, initial: int = 20, least: int = 1, most: int = 1000, smoothing: float = 1.0) -> None:
-        _check(initial, least, most)
-        if not 0 < smoothing <= 1:
+        super().__init__(initial, least, most)
+        if not 0 < number(smoothing, "smoothing") <= 1:
             raise ValueError(f"smoothing must lie between 0 and 1, not {smoothing}")
-        self.initial = initial
-        self._least, self._most, self._smoothing = least, most, smoothing
+        self._smoothing = smoothing
         self._baseline = _Baseline()
 
     def update(self, window: Window, limit: int) -> int:
@@ -121,7 +149,9 @@ class Vegas:
         step = max(1.0, log10(limit))
         wanted = float(limit)
         queue = limit * (1 - self._baseline.seconds / window.seconds) if window.seconds > 0 else 0.0
-        if window.dropped or queue > 6 * step:
+        if window.dropped:
+            wanted -= max(step, 0.1 * limit)
+        elif queue > 6 * step:
             wanted -= step
         elif window.in_flight < limit:
             return limit  # Not the limit is what holds it back.
@@ -134,22 +164,23 @@ class Vegas:
 
 
 @final
-class Gradient2:
+class Gradient2(Learned):
     """By the gradient between the round trip over a long time and the present one.
 
     `tolerance` says how much longer the present one may be, and `queue` how many may wait. The long one follows a
     lasting change slowly upwards and at once downwards, and never exceeds the round trip without a queue by more than a
-    tenth: so a steady gradient does not let the limit grow for ever.
+    tenth: so a steady gradient does not let the limit grow for ever. A drop shrinks it by a tenth.
     """
 
     def __init__(
         self, initial: int = 20, least: int = 1, most: int = 1000, tolerance: float = 1.5, queue: int = 4
     ) -> None:
-        _check(initial, least, most)
-        if tolerance < 1:
+        super().__init__(initial, least, most)
+        if not number(tolerance, "tolerance") >= 1:
             raise ValueError(f"tolerance must be 1 or more, not {tolerance}")
-        self.initial = initial
-        self._least, self._most, self._tolerance, self._queue = least, most, tolerance, queue
+        if integer(queue, "queue") < 0:
+            raise ValueError(f"queue must be 0 or more, not {queue}")
+        self._tolerance, self._queue = tolerance, queue
         self._baseline = _Baseline()
         self._long = 0.0
 
@@ -158,11 +189,11 @@ class Gradient2:
         probing = self._baseline.probing(window, limit, self._least)
         if probing is not None:
             return probing
+        if window.dropped:
+            return max(self._least, int(0.9 * limit))
         short = window.seconds
         self._long = min(short, self._long + 0.05 * (short - self._long)) if self._long else short
         self._long = min(self._long, 1.1 * self._baseline.seconds)
-        if window.dropped:
-            return max(self._least, int(0.9 * limit))
         gradient = max(0.5, min(1.0, self._tolerance * self._long / short)) if short > 0 else 1.0
         if gradient == 1.0 and window.in_flight < limit:
             return limit

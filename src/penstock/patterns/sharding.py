@@ -58,10 +58,11 @@ class ShardedMap(ShardedMapCore, MutableMapping[K, V], Generic[K, V]):
     """A mutable mapping for many threads at once, in `shards` parts with a lock each, by the hash of the key.
 
     Reading never waits. Each change of one key is atomic, as are `update_with`, `compute_if_absent`, `setdefault` and
-    `pop`; changes of keys in different shards do not wait for each other. Iterating copies one shard after the other
-    and holds no lock: each key comes at most once, and those that are present throughout exactly once. `snapshot` is of
-    one instant. A change that has to wait for another's callback parks the thread, even one that runs an event loop,
-    whatever becomes of the context.
+    `pop`; changes of keys in different shards do not wait for each other. `clear` and `update` are not atomic: what
+    they have changed before an error stays changed. Iterating copies one shard after the other and holds no lock: each
+    key comes at most once, and those that are present throughout exactly once. `snapshot` is of one instant. A change
+    that has to wait for another's callback parks the thread, even one that runs an event loop, whatever becomes of the
+    context.
     """
 
     __slots__ = ()
