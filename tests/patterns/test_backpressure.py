@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from colours import COLOURS
-from waiting import until
+from waiting import until, until_collected
 
 from penstock import (
     AIMD,
@@ -317,6 +317,41 @@ def test_a_permit_is_released_once() -> None:
     with pytest.raises(KeyError), gauge.acquire() as permit:
         raise KeyError
     assert permit.released
+    assert gauge.in_flight == 0
+
+
+def test_a_released_permit_is_entered_by_nobody() -> None:
+    gauge = PressureGauge(1)
+    permit = gauge.acquire()
+    permit.release()
+    with pytest.raises(RuntimeError, match="has been released"), permit:
+        pass
+
+    async def enter() -> None:
+        async with permit:
+            pass
+
+    with pytest.raises(RuntimeError, match="has been released"):
+        asyncio.run(enter())
+    assert gauge.in_flight == 0
+
+
+def test_a_permit_that_is_dropped_is_ignored() -> None:
+    """The slide loses the token of what ends unexpectedly."""
+    gauge = PressureGauge(1, queue=1)
+    permit: Any = gauge.acquire()
+    admitted: list[Any] = []
+    waiter = threading.Thread(target=lambda: admitted.append(gauge.acquire()))
+    waiter.start()
+    until(lambda: gauge.statistics().queued == 1)
+    del permit
+    until_collected(lambda: not waiter.is_alive())
+    assert len(admitted) == gauge.in_flight == 1
+    admitted.clear()
+    until_collected(lambda: gauge.in_flight == 0)
+    assert gauge.statistics().dropped == 0
+    with gauge.acquire():
+        assert gauge.in_flight == 1
     assert gauge.in_flight == 0
 
 

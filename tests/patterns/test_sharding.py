@@ -228,6 +228,29 @@ def test_a_callback_that_comes_again_is_refused(again: Any) -> None:
     values["a"] = 5
 
 
+def test_a_callback_that_clears_the_map_has_removed_nothing() -> None:
+    values: ShardedMap[int, int] = ShardedMap(16)
+    values.update(dict.fromkeys(range(64), 0))
+    for key in range(64):
+        with pytest.raises(RuntimeError, match="a callback of a ShardedMap uses its own shard"):
+            values.update_with(key, lambda _: values.clear())
+    assert len(values) == 64
+
+
+def test_async_callbacks_are_refused() -> None:
+    async def function(*_args: int) -> int:
+        return 1
+
+    values: ShardedMap[str, Any] = ShardedMap(1)
+    values["a"] = 1
+    with pytest.raises(TypeError, match="is an async function"):
+        values.update_with("a", function)
+    with pytest.raises(TypeError, match="is an async function"):
+        values.compute_if_absent("b", function)
+    assert values.snapshot() == {"a": 1}
+    values["a"] = 2
+
+
 def test_callbacks_that_wait_for_each_other_are_refused() -> None:
     values: ShardedMap[int, int] = ShardedMap(64)
     for key in range(64):

@@ -1,7 +1,7 @@
 cimport cython
 from penstock._kernel.locks cimport Gate
 from penstock._kernel.loops cimport TaskWaiter
-from penstock._kernel.native cimport Atomic, Lock, atomic_load, guarded_cas, immortal, lock_drop, lock_take
+from penstock._kernel.native cimport Atomic, Lock, atomic_load, guarded_cas, immortal, is_coroutine, lock_drop, lock_take
 from penstock._kernel.operations cimport deadline_after, park
 from penstock._kernel.scopes cimport check_ambient
 from penstock._kernel.seam cimport SEAM, Runtime, Seam
@@ -63,3 +63,4 @@ cdef class Permit:
     cpdef release(self)
     cpdef ignore(self)
     cdef bint _settle(self) except -1
+    cdef bint _require_open(self) except -1

@@ -11,7 +11,6 @@ Invariants (guarded by the gauge's lock)
 
 from __future__ import annotations
 
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -20,7 +19,16 @@ except ModuleNotFoundError:
     from penstock._kernel import shadow as cython
 
 if not cython.compiled:
-    from penstock._kernel.interpreted import Atomic, Lock, atomic_load, guarded_cas, immortal, lock_drop, lock_take
+    from penstock._kernel.interpreted import (
+        Atomic,
+        Lock,
+        atomic_load,
+        guarded_cas,
+        immortal,
+        is_coroutine,
+        lock_drop,
+        lock_take,
+    )
     from penstock._kernel.locks import Gate
     from penstock._kernel.loops import TaskWaiter
     from penstock._kernel.operations import deadline_after, park
@@ -267,7 +275,7 @@ class GaugeCore(Gate):
             result = function(*args)
         finally:
             GaugeCore.leave(self)
-        if type(result) is CoroutineType:
+        if is_coroutine(result):
             result.close()
             raise TypeError(f"{function!r} is an async function; use 'await gauge.ado()'")
         return result
@@ -299,7 +307,7 @@ class Tally:
 class Permit:
     """The right to be in flight. It is released once, by the method that tells what became of the work.
 
-    In `with`, and `async with`: a success, or ignored if the block raises.
+    In `with`, and `async with`: a success, or ignored if the block raises. One that is dropped unreleased is ignored.
     """
 
     __slots__ = ("__weakref__", "_state", "gauge", "since")
@@ -327,7 +335,11 @@ class Permit:
 
     @cython.final
     def _settle(self) -> bool:
-        if not guarded_cas(self._state, OPEN, SETTLED):
+        return guarded_cas(self._state, OPEN, SETTLED) or self._require_open()
+
+    @cython.final
+    def _require_open(self) -> bool:
+        if atomic_load(self._state) != OPEN:
             raise RuntimeError("this permit has been released; acquire another for each piece of work")
         return True
 
@@ -337,6 +349,7 @@ class Permit:
         return atomic_load(self._state) != OPEN
 
     def __enter__(self) -> Any:
+        self._require_open()
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -348,10 +361,17 @@ class Permit:
             self.ignore()
 
     async def __aenter__(self) -> Any:
+        self._require_open()
         return self
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         self.__exit__(kind, error, trace)
+
+    def __del__(self) -> None:
+        if not cython.compiled and not hasattr(self, "gauge"):
+            return  # It was not made.
+        if self.gauge is not None and guarded_cas(self._state, OPEN, SETTLED):
+            self.gauge.leave()
 
     def __repr__(self) -> str:
         return f"<Permit {'released' if self.released else 'held'} of {self.gauge!r}>"

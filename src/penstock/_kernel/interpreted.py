@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from itertools import islice
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -196,6 +197,10 @@ dict_get = dict_get_in = dict.get
 def borrowed(value: Any) -> Any:
     """A reference that is not counted."""
     return value
+
+
+def is_coroutine(value: Any) -> bool:
+    return type(value) is CoroutineType
 
 
 def call_one(function: Any, argument: Any) -> Any:

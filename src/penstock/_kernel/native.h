@@ -265,6 +265,8 @@ static inline PyObject *dict_get(PyObject *dict, PyObject *key, PyObject *otherw
 /* As `dict_get`, of such a dictionary. */
 #define dict_get_in(dict, key, otherwise) dict_get((PyObject *)(dict), (key), (otherwise))
 
+#define is_coroutine(object) PyCoro_CheckExact(object)
+
 /* A random integer in [0, n), by xorshift64* (Vigna, 2016) and a multiply-shift; one state per thread. */
 static inline uint32_t pk_random(void) {
     static PK_THREAD_LOCAL uint64_t state = 0;

@@ -45,6 +45,7 @@ cdef extern from "native.h":
     void *borrowed(object) noexcept
     object dict_get_in(void *, object, object)
     object new_instance(object)
+    bint is_coroutine(object) noexcept
     object call_one "PyObject_CallOneArg"(object, object)
     Py_ssize_t shard_number(object, Py_ssize_t) except -1
 

@@ -2,7 +2,7 @@ cimport cython
 from penstock._kernel.locks cimport SemaphoreCore
 from penstock._kernel.native cimport (
     Atomic, Gap, Items, atomic_load, borrowed, call_one, dict_get, dict_get_in, guarded_cas, guarded_cas_soon, immortal,
-    item_at, items_of, moved, shard_number, thread_ident,
+    is_coroutine, item_at, items_of, moved, shard_number, thread_ident,
 )
 
 cdef enum:

@@ -33,6 +33,7 @@ if not cython.compiled:
         guarded_cas,
         guarded_cas_soon,
         immortal,
+        is_coroutine,
         item_at,
         items_of,
         moved,
@@ -53,6 +54,11 @@ MISSING: Any = immortal(object())
 missing_mark = MISSING  # For the code above the kernel.
 
 WAITING: dict[int, Shard] = {}
+
+
+def refuse(function: Any, coroutine: Any) -> None:
+    coroutine.close()
+    raise TypeError(f"{function!r} is an async function; await its result first, and give the map that")
 
 
 class Shard:
@@ -120,6 +126,8 @@ class Shard:
             if old is MISSING:
                 raise KeyError(key)
             value = call_one(function, old)
+            if is_coroutine(value):
+                refuse(function, value)
             self.items[key] = value
         finally:
             if taken:
@@ -261,6 +269,8 @@ class ShardedMapCore:
             value = dict_get(shard.items, key, MISSING)
             if value is MISSING:
                 value = factory()
+                if is_coroutine(value):
+                    refuse(factory, value)
                 shard.items[key] = value
         finally:
             if taken:
@@ -269,6 +279,9 @@ class ShardedMapCore:
 
     def clear(self) -> None:
         """Remove everything, shard by shard."""
+        for shard in self._shards:
+            if shard.calling and shard.holder == thread_ident():
+                shard.take(False)  # That raises, before anything has been removed.
         for shard in self._shards:
             taken = shard.take(False)
             try:

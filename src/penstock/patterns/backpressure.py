@@ -73,8 +73,7 @@ class PressureGauge(GaugeCore):
     than half full, the newest first, since those still have the time to be served. Work for threads and asyncio tasks,
     in any mix; all of it is thread-safe.
 
-    A permit holds its place until it is released. Nobody does that for a permit that is merely dropped, so keep it in
-    `with`, or in `try` and `finally`.
+    A permit holds its place until it is released, or until nothing refers to it any more, which counts as ignored.
     """
 
     __slots__ = ("_adaptive", "_counts", "_max_wait", "_sampling", "_window")
