@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import os
 import sys
 import threading
 import time
@@ -11,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting import until_collected
+from waiting import until, until_collected
 
 import penstock
 from penstock import Cancelled, Channel, ChannelClosed, DeadlineExceeded, Group, Stream, cancel_scope, fail_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 async def numbers(n: int) -> AsyncIterator[int]:
@@ -554,7 +556,8 @@ def test_where_a_source_that_is_not_asynchronous_is_iterated() -> None:
     asyncio.run(body())
 
 
-def test_a_source_that_blocks_does_not_block_the_loop_where_it_is_handed_over() -> None:
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_source_that_blocks_does_not_block_the_loop_where_it_is_handed_over(limit: int) -> None:
     async def body() -> None:
         first = threading.Event()
 
@@ -563,7 +566,7 @@ def test_a_source_that_blocks_does_not_block_the_loop_where_it_is_handed_over() 
             assert first.wait(20)
             yield 2
 
-        async for item in Stream(source()).map(int, limit=1):
+        async for item in Stream(source()).map(int, limit=limit):
             if item == 1:
                 await asyncio.sleep(0.01)
                 first.set()
@@ -888,6 +891,67 @@ def test_misuse_leaves_a_stream_unused() -> None:
 def test_progress_is_silent_in_pipes(capfd: pytest.CaptureFixture[str]) -> None:
     assert Stream(range(3)).progress("reading", total=3).collect() == [0, 1, 2]
     assert capfd.readouterr().err == ""
+    with pytest.raises(ValueError, match="total must be 0 or more, not -1"):
+        Stream([]).progress(total=-1)
+    with pytest.raises(TypeError, match="total must be an integer, not 'many'"):
+        Stream([]).progress(total="many")  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Standard error is a terminal; gives what has been drawn there so far."""
+    pytest.importorskip("rich")
+    pty = pytest.importorskip("pty")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    screen, side = pty.openpty()
+    drawn: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # At its end, on Linux.
+            while data := os.read(screen, 4096):
+                drawn.append(data)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    with open(side, "w", encoding="utf-8") as stderr, monkeypatch.context() as patch:  # noqa: PTH123  a descriptor
+        patch.setattr(sys, "stderr", stderr)
+        yield lambda: b"".join(drawn).decode()
+    reading.join(20)
+    os.close(screen)
+
+
+@both
+def test_progress_is_drawn_on_a_terminal(colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    halfway: list[bool] = []
+
+    def see(value: int) -> int:
+        if value == 3:
+            until(lambda: "3/7" in drawn())
+            halfway.append("7/7" not in drawn())
+        return value
+
+    with terminal(monkeypatch) as drawn:
+        got = collected(lambda source: Stream(source(7)).progress("[/reading]", total=7).map(see), colour)
+        assert got == list(range(7))
+        assert halfway == [True]
+        until(lambda: "\x1b[?25h" in drawn())  # The cursor is back: it has been taken off.
+        assert "[/reading]" in drawn()
+        assert "7/7" in drawn()
+
+
+@both
+def test_progress_without_a_total_that_is_left_early(colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as drawn:
+        assert collected(lambda source: Stream(source(7)).progress("some").take(3), colour) == [0, 1, 2]
+        until(lambda: "\x1b[?25h" in drawn())
+        assert "2/?" in drawn()
+        with pytest.raises(ValueError, match="total must be 0 or more, not -1"):
+            Stream([]).progress(total=-1)
+        with pytest.raises(TypeError, match="total must be an integer, not 'many'"):
+            Stream([]).progress(total="many")  # type: ignore[arg-type]
 
 
 def test_exported() -> None:

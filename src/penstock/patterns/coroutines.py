@@ -8,8 +8,8 @@ from typing import Any
 from penstock.group import shown
 
 
-def refuse_coroutine(result: Any, function: Any, instead: str) -> None:
+def refuse_coroutine(result: Any, function: Any, remedy: str) -> None:
     """TypeError if `result`, which `function` returned, is a coroutine. It is closed: nobody will ever await it."""
     if type(result) is CoroutineType:
         result.close()
-        raise TypeError(f"{shown(function)} returned a coroutine; pass the async function itself, {instead}")
+        raise TypeError(f"{shown(function)} returned a coroutine; {remedy}")

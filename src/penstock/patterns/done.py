@@ -199,7 +199,7 @@ class _Race:
 def _run(function: Callable[[], Any], outcomes: Channel[tuple[Any, BaseException | None]], place: _Call) -> None:
     try:
         result = function()
-        refuse_coroutine(result, function, "to afirst()")
+        refuse_coroutine(result, function, "pass the async function itself, to afirst()")
         outcome = (result, None)
     except BaseException as error:  # noqa: BLE001  the racer's outcome
         place.give_back()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 END: Any = object()
 TURN = 5e-3
 """Seconds: how long a stream that never has to wait keeps an event loop from its other work."""
-INSTEAD = "and read the stream with 'async for'"
+REMEDY = "pass the async function itself, and read the stream with 'async for'"
 
 
 class Stage:
@@ -77,7 +77,7 @@ class Map(Stage):
         for item in upstream:  # Unlike `map`: a function that raises StopIteration fails, it does not end the stream.
             result = function(item)
             if type(result) is CoroutineType:
-                refuse_coroutine(result, function, INSTEAD)
+                refuse_coroutine(result, function, REMEDY)
             yield result
 
     async def _one_by_one(self, upstream: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -88,7 +88,7 @@ class Map(Stage):
             if awaited:
                 result = await result
             elif type(result) is CoroutineType:
-                refuse_coroutine(result, function, INSTEAD)
+                refuse_coroutine(result, function, REMEDY)
             yield result
 
 
@@ -107,7 +107,7 @@ class Filter(Stage):
         for item in upstream:
             keep = function(item)
             if type(keep) is CoroutineType:
-                refuse_coroutine(keep, function, INSTEAD)
+                refuse_coroutine(keep, function, REMEDY)
             if keep:
                 yield item
 
@@ -119,7 +119,7 @@ class Filter(Stage):
             if awaited:
                 keep = await keep
             elif type(keep) is CoroutineType:
-                refuse_coroutine(keep, function, INSTEAD)
+                refuse_coroutine(keep, function, REMEDY)
             if keep:
                 yield item
 
@@ -483,7 +483,7 @@ def given(function: Callable[[Any], Any], argument: Any) -> Iterator[Any]:
     """The items of what the function gives; `heeded`, and closed early with the stage."""
     items = function(argument)
     del argument
-    refuse_coroutine(items, function, INSTEAD)
+    refuse_coroutine(items, function, REMEDY)
     iterator = iterator_of(items)
     try:
         for item in iterator:
@@ -500,7 +500,7 @@ async def agiven(function: Callable[[Any], Any], argument: Any) -> AsyncGenerato
     items = function(argument)
     if is_async(function):
         items = await items
-    refuse_coroutine(items, function, INSTEAD)
+    refuse_coroutine(items, function, REMEDY)
     return each(items)
 
 
