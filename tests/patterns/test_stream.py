@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -648,6 +650,52 @@ def test_an_error_keeps_its_cause(colour: str) -> None:
         with pytest.raises(ValueError, match="from it") as caught:
             collected(lambda _, stages=stages: stages(Stream(source())), colour)
         assert isinstance(caught.value.__cause__, KeyError)
+
+
+@both
+@pytest.mark.parametrize(
+    "stages",
+    [
+        lambda stream: stream.map(str),
+        lambda stream: stream.filter(bool),
+        lambda stream: stream.batch(2),
+        lambda stream: stream.batch(2, within=5),
+        lambda stream: stream.merge([1]),
+    ],
+)
+def test_an_error_is_gone_once_it_has_been_dealt_with(colour: str, stages: Any) -> None:
+    """Without the garbage collector: nothing that its traceback shows refers to it."""
+
+    class ThisError(Exception):
+        pass
+
+    def source() -> Iterator[int]:
+        yield 1
+        raise ThisError
+
+    caught: list[Any] = []
+
+    def read() -> None:
+        try:
+            stages(Stream(source())).collect()
+        except ThisError as error:
+            caught.append(weakref.ref(error))
+
+    async def aread() -> None:
+        try:
+            await stages(Stream(source())).acollect()
+        except ThisError as error:
+            caught.append(weakref.ref(error))
+
+    gc.disable()
+    try:
+        if colour == "threads":
+            read()
+        else:
+            asyncio.run(aread())
+        until(lambda: caught[0]() is None)
+    finally:
+        gc.enable()
 
 
 def test_memory_is_bounded_for_endless_sources() -> None:

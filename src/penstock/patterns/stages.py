@@ -165,7 +165,10 @@ class Batch(Stage):
         if batch:
             yield batch
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # As in `bare`.
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         batch: list[Any] = []
@@ -181,7 +184,10 @@ class Batch(Stage):
         if batch:
             yield batch
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # As in `bare`.
 
 
 class TimedBatch(Stage):
@@ -197,7 +203,10 @@ class TimedBatch(Stage):
                 batch, more = self._collected(pump)
                 if batch:
                     yield batch
-            pump.check()
+            try:
+                pump.check()
+            finally:
+                del pump  # As in `bare`.
 
     def _collected(self, pump: Pump) -> tuple[list[Any], bool]:
         item, ok = pump.channel.recv_ok()
@@ -222,7 +231,10 @@ class TimedBatch(Stage):
                 batch, more = await self._acollected(pump)
                 if batch:
                     yield batch
-            pump.check()
+            try:
+                pump.check()
+            finally:
+                del pump  # As in `bare`.
 
     async def _acollected(self, pump: Pump) -> tuple[list[Any], bool]:
         item, ok = await pump.channel.arecv_ok()
@@ -249,7 +261,10 @@ class Merge(Stage):
 
     def threads(self, upstream: Iterator[Any]) -> Any:
         with closing(Pump(upstream, *map(iterator_of, self.others), in_tasks=False)) as pump:
-            yield from bare(pump.channel)
+            try:
+                yield from bare(pump.channel)
+            finally:
+                del pump  # As in `bare`.
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         others = [each(other) for other in self.others]
@@ -257,8 +272,11 @@ class Merge(Stage):
             for other in others:
                 ending.push_async_callback(aend, other)
             pump = await ending.enter_async_context(aclosing(Pump(upstream, *others, in_tasks=True)))
-            async for item in abare(pump.channel):
-                yield item
+            try:
+                async for item in abare(pump.channel):
+                    yield item
+            finally:
+                del pump  # As in `bare`.
 
 
 class Throttle(Stage):
@@ -381,8 +399,11 @@ class Pump:
 
     def check(self) -> None:
         """Raise what a source raised."""
-        if self.channel.error is not None:
-            raise self.channel.error
+        try:
+            if self.channel.error is not None:
+                raise self.channel.error
+        finally:
+            del self  # As in `bare`.
 
     def close(self) -> None:
         """End the tasks, and wait until they have let go of their sources, for two seconds at most."""
@@ -403,13 +424,19 @@ class Pump:
 
 
 def _pump(source: Iterator[Any], channel: Channel[Any]) -> None:
-    for item in source:
-        channel.send(item)
+    try:
+        for item in source:
+            channel.send(item)
+    finally:
+        del channel  # As in `bare`.
 
 
 async def _apump(source: AsyncIterator[Any], channel: Channel[Any]) -> None:
-    async for item in source:
-        await channel.asend(item)
+    try:
+        async for item in source:
+            await channel.asend(item)
+    finally:
+        del channel  # As in `bare`.
 
 
 def bare(channel: Any) -> Iterator[Any]:
