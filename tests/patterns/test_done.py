@@ -298,6 +298,43 @@ def test_a_coroutine_is_no_success() -> None:
     asyncio.run(body())
 
 
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="free-threaded, what another thread drops may wait for the thread that made it",
+)
+def test_an_error_is_gone_once_it_has_been_dealt_with() -> None:
+    """Without the garbage collector: nothing that its traceback shows refers to it."""
+
+    class ThisError(Exception):
+        pass
+
+    def fails() -> None:
+        raise ThisError
+
+    async def afails() -> None:
+        raise ThisError
+
+    caught: list[Any] = []
+
+    async def body() -> None:
+        for function in (fails, afails):
+            try:
+                await acall(function)
+            except ThisError as error:
+                caught.append(weakref.ref(error))
+
+    gc.disable()
+    try:
+        try:
+            call(fails)
+        except ThisError as error:
+            caught.append(weakref.ref(error))
+        asyncio.run(body())
+        until(lambda: [reference() for reference in caught] == [None] * 3)
+    finally:
+        gc.enable()
+
+
 def test_call_and_first_block_no_loop() -> None:
     """What is refused has not happened: the function is not called (C3, C4)."""
     called: list[int] = []

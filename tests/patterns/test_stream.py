@@ -596,6 +596,8 @@ def test_a_coroutine_is_no_value(colour: str) -> None:
     ):
         with pytest.raises(TypeError, match=r"wrapper.* returned a coroutine; pass the async function itself"):
             collected(lambda source, make=make: make(Stream(source(3))), colour)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(TypeError, match="returned a coroutine; pass the async"):
+        collected(lambda source: Stream(source(3)).map(wrapper, limit=2, on=executor), colour)
     for make, expected in (
         (lambda stream: stream.map(coroutine_function), [[0], [1]]),
         (lambda stream: stream.map(coroutine_function, limit=1), [[0], [1]]),
@@ -661,6 +663,7 @@ def test_an_error_keeps_its_cause(colour: str) -> None:
     "stages",
     [
         lambda stream: stream.map(str),
+        lambda stream: stream.map(str, limit=2),
         lambda stream: stream.filter(bool),
         lambda stream: stream.batch(2),
         lambda stream: stream.batch(2, within=5),

@@ -6,12 +6,14 @@ import os
 from contextlib import suppress
 from contextvars import Context
 from time import perf_counter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import WouldBlock
 from penstock.group import shown
+from penstock.patterns.coroutines import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +83,10 @@ def call_chunk(function: Callable[[Any], Any], items: list[Any]) -> tuple[list[A
     start = perf_counter()
     try:
         for item in items:
-            results.append(function(item))  # noqa: PERF401  what there is when it fails
+            result = function(item)
+            if type(result) is CoroutineType:
+                refuse_coroutine(result, function, "pass the async function itself, to apmap, without on=")
+            results.append(result)
     except BaseException as error:  # noqa: BLE001  carried to the caller
         failure = Raised(error)
     return results, failure, perf_counter() - start
