@@ -102,19 +102,28 @@ class Task(Generic[T]):
 
         Raises `TimeoutError` after `timeout` seconds and `Cancelled` if the ambient context ends; the task goes on.
         """
-        self._finished.wait_in_thread(timeout, "Task.result", "Task.aresult", False)
-        return self._outcome()
+        try:
+            self._finished.wait_in_thread(timeout, "Task.result", "Task.aresult", False)
+            return self._outcome()
+        finally:
+            del self  # The error's traceback refers to this frame, which must not refer to the error.
 
     async def aresult(self, timeout: float | None = None) -> T:
         """As `result`, for an asyncio task to await."""
-        await wait_for_zero(self._finished, timeout, "Task.aresult")
-        return self._outcome()
+        try:
+            await wait_for_zero(self._finished, timeout, "Task.aresult")
+            return self._outcome()
+        finally:
+            del self  # As in `result`.
 
     def _outcome(self) -> T:
         self._collected = True
-        if self._error is not None:
-            raise self._error
-        return self._result  # type: ignore[no-any-return]
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._result  # type: ignore[no-any-return]
+        finally:
+            del self  # As in `result`.
 
     def _end(self, result: Any, error: BaseException | None) -> None:
         self._result = result

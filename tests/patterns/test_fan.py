@@ -281,6 +281,27 @@ def test_a_key_that_raises_closes_the_outputs(colour: Any) -> None:
     colour.run(body)
 
 
+def test_a_coroutine_is_no_key(colour: Any) -> None:
+    """Each is another: no two values would have the same."""
+
+    async def coroutine_function(value: int) -> int:
+        return value
+
+    async def body(ops: Any) -> None:
+        source: Channel[int] = Channel(1)
+        with pytest.raises(TypeError, match="is an async function, and fan_out"):
+            fan_out(source, 2, key=coroutine_function)
+        outputs = fan_out(source, 2, key=lambda value: coroutine_function(value))  # noqa: PLW0108
+        await ops.send(source, 0)
+        for output in outputs:
+            with pytest.raises(ChannelClosed) as caught:
+                await ops.recv(output, timeout=10)
+            assert isinstance(caught.value.__cause__, TypeError)
+            assert "returned a coroutine; a key has to be had without awaiting" in str(caught.value.__cause__)
+
+    colour.run(body)
+
+
 def test_broadcast_reaches_everybody(colour: Any) -> None:
     async def body(ops: Any) -> None:
         source: Channel[int] = Channel(2)

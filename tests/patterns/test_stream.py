@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import itertools
+import os
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting import until_collected
+from waiting import until, until_collected
 
 import penstock
-from penstock import Cancelled, Channel, DeadlineExceeded, Group, Stream, cancel_scope, fail_after
+from penstock import Cancelled, Channel, ChannelClosed, DeadlineExceeded, Group, Stream, cancel_scope, fail_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 async def numbers(n: int) -> AsyncIterator[int]:
@@ -410,6 +414,297 @@ def test_the_context_ends_it() -> None:
     assert silent.statistics().waiting_receivers == 0
 
 
+async def endless() -> AsyncIterator[int]:
+    """Never has to wait."""
+    for value in itertools.count():
+        yield value
+
+
+def fail(_: Any) -> Any:
+    raise ValueError("to be caught")
+
+
+never_waiting = pytest.mark.parametrize(
+    "stages",
+    [
+        lambda stream: stream,
+        lambda stream: stream.map(str),
+        lambda stream: stream.filter(lambda _: False),
+        lambda stream: stream.batch(1 << 40),
+        lambda stream: stream.flat_map(lambda _: ()),
+        lambda stream: stream.flat_map(lambda _: itertools.count()).filter(lambda _: False),
+        lambda stream: stream.map(fail).catch(lambda _: itertools.count()),
+    ],
+)
+
+
+@never_waiting
+def test_the_context_ends_what_never_waits(stages: Any) -> None:
+    """In an ended context nothing more is taken, whether or not it could have gone on (X1)."""
+    with pytest.raises(DeadlineExceeded), fail_after(0.03):
+        for _ in stages(Stream(itertools.count())):
+            pass
+    taken = itertools.count()
+    with cancel_scope() as context:
+        context.cancel()
+        stages(Stream(taken)).collect()
+        pytest.fail("it has been read")
+    assert next(taken) == 0
+
+
+@never_waiting
+@pytest.mark.parametrize("source", [itertools.count, endless])
+def test_the_context_ends_in_a_loop_what_never_waits(stages: Any, source: Any) -> None:
+    async def read() -> None:
+        async for _ in stages(Stream(source())):
+            pass
+
+    async def body() -> None:
+        with pytest.raises(DeadlineExceeded), fail_after(0.03):
+            await read()
+        with pytest.raises(DeadlineExceeded):
+            async with fail_after(0.03):
+                await read()
+
+    asyncio.run(body())
+
+
+@never_waiting
+@pytest.mark.parametrize("source", [itertools.count, endless])
+def test_a_stream_that_never_waits_gives_the_loop_its_turns(stages: Any, source: Any) -> None:
+    """Others run, and may cancel it."""
+    turns = 0
+
+    async def others(reading: asyncio.Task[None]) -> None:
+        nonlocal turns
+        for turns in range(3):  # noqa: B007
+            await asyncio.sleep(0)
+        reading.cancel()
+
+    async def read() -> None:
+        async for _ in stages(Stream(source())):
+            pass
+
+    async def body() -> None:
+        reading = asyncio.create_task(read())
+        other = asyncio.create_task(others(reading))
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await other
+
+    asyncio.run(body())
+    assert turns == 2
+
+
+@both
+def test_with_a_limit_of_one_the_function_is_handed_over(colour: str) -> None:
+    """Without one, it is called where the stream is read."""
+    here = threading.get_ident()
+
+    def where(_value: int) -> int:
+        return threading.get_ident()
+
+    for stages in (
+        lambda stream: stream.map(where),
+        lambda stream: stream.filter(lambda value: value >= 0).map(where),
+    ):
+        assert set(collected(lambda source, stages=stages: stages(Stream(source(5))), colour)) == {here}
+    for limit in (1, 3):
+        for stages in (
+            lambda stream, limit=limit: stream.map(where, limit=limit),
+            lambda stream, limit=limit: stream.filter(lambda value: value >= 0).map(where, limit=limit),
+        ):
+            assert here not in collected(lambda source, stages=stages: stages(Stream(source(5))), colour)
+    seen: list[int] = []
+    if colour == "threads":
+        Stream(range(5)).for_each(lambda value: seen.append(where(value)))
+    else:
+        asyncio.run(Stream(numbers(5)).afor_each(lambda value: seen.append(where(value))))
+    assert len(seen) == 5
+    assert here not in seen
+
+
+def test_where_a_source_that_is_not_asynchronous_is_iterated() -> None:
+    """As `apmap` has it: in a thread for sync functions that are handed over, otherwise in the loop."""
+
+    async def aident(_value: int) -> int:
+        return threading.get_ident()
+
+    async def body() -> None:
+        here = threading.get_ident()
+        where: list[int] = []
+
+        def source() -> Iterator[int]:
+            for value in range(3):
+                where.append(threading.get_ident())
+                yield value
+
+        for in_loop, read in (
+            (False, lambda: Stream(source()).map(str, limit=1).acollect()),
+            (False, lambda: Stream(source()).map(str, limit=2).map(str).acollect()),
+            (False, lambda: Stream(source()).afor_each(str)),
+            (True, lambda: Stream(source()).acollect()),
+            (True, lambda: Stream(source()).map(str).acollect()),
+            (True, lambda: Stream(source()).filter(bool).map(str, limit=2).acollect()),
+            (True, lambda: Stream(source()).map(aident, limit=2).acollect()),
+            (True, lambda: Stream([1]).merge(source()).acollect()),
+        ):
+            await read()
+            assert len(where) == 3
+            assert (where == [here] * 3) == in_loop
+            assert in_loop or here not in where
+            where.clear()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_source_that_blocks_does_not_block_the_loop_where_it_is_handed_over(limit: int) -> None:
+    async def body() -> None:
+        first = threading.Event()
+
+        def source() -> Iterator[int]:
+            yield 1
+            assert first.wait(20)
+            yield 2
+
+        async for item in Stream(source()).map(int, limit=limit):
+            if item == 1:
+                await asyncio.sleep(0.01)
+                first.set()
+
+    asyncio.run(body())
+
+
+@both
+def test_a_coroutine_is_no_value(colour: str) -> None:
+    """Of a function that looks like an ordinary one: nobody would ever await it."""
+
+    async def coroutine_function(value: Any) -> Any:
+        return [value]
+
+    def wrapper(value: Any) -> Any:
+        return coroutine_function(value)
+
+    for make in (
+        lambda stream: stream.map(wrapper),
+        lambda stream: stream.map(wrapper, limit=1),
+        lambda stream: stream.map(wrapper, limit=3),
+        lambda stream: stream.filter(wrapper),
+        lambda stream: stream.flat_map(wrapper),
+        lambda stream: stream.map(fail).catch(wrapper),
+    ):
+        with pytest.raises(TypeError, match=r"wrapper.* returned a coroutine; pass the async function itself"):
+            collected(lambda source, make=make: make(Stream(source(3))), colour)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(TypeError, match="returned a coroutine; pass the async"):
+        collected(lambda source: Stream(source(3)).map(wrapper, limit=2, on=executor), colour)
+    for make, expected in (
+        (lambda stream: stream.map(coroutine_function), [[0], [1]]),
+        (lambda stream: stream.map(coroutine_function, limit=1), [[0], [1]]),
+        (lambda stream: stream.filter(coroutine_function), [0, 1]),
+        (lambda stream: stream.flat_map(coroutine_function), [0, 1]),
+        (lambda stream: stream.map(fail).catch(coroutine_function).map(type), [list]),
+    ):
+        if colour == "threads":
+            with pytest.raises(TypeError, match="is an async function; read this stream with 'async for'"):
+                make(Stream(range(2))).collect()
+        elif expected != [list]:
+            assert collected(lambda source, make=make: make(Stream(source(2))), colour) == expected
+    with pytest.raises(TypeError, match=r"is an async function; use 'await afor_each\(\)'"):
+        Stream([1]).for_each(coroutine_function)
+
+
+@both
+def test_a_channel_that_was_closed_with_an_error_is_a_source_that_fails_like_it(colour: str) -> None:
+    """The error of a source reaches the reader as iterating the source raises it (K3)."""
+    error = LookupError("why")
+    for stages in (
+        lambda stream: stream,
+        lambda stream: stream.map(str),
+        lambda stream: stream.map(str, limit=2),
+        lambda stream: stream.merge([1]),
+        lambda stream: stream.batch(2, within=5),
+        lambda stream: stream.tee(1)[0],
+    ):
+        channel: Channel[int] = Channel(1)
+        channel.send_nowait(1)
+        channel.close(error)
+        with pytest.raises(ChannelClosed) as caught:
+            collected(lambda _, channel=channel, stages=stages: stages(Stream(channel)), colour)
+        assert caught.value.__cause__ is error
+
+
+@both
+def test_an_error_keeps_its_cause(colour: str) -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        try:
+            _ = {}["key"]
+        except KeyError as error:
+            raise ValueError("from it") from error
+
+    for stages in (
+        lambda stream: stream.map(str, limit=2),
+        lambda stream: stream.merge([1]),
+        lambda stream: stream.batch(2, within=5),
+        lambda stream: stream.tee(1)[0],
+    ):
+        with pytest.raises(ValueError, match="from it") as caught:
+            collected(lambda _, stages=stages: stages(Stream(source())), colour)
+        assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="free-threaded, what another thread drops may wait for the thread that made it",
+)
+@both
+@pytest.mark.parametrize(
+    "stages",
+    [
+        lambda stream: stream.map(str),
+        lambda stream: stream.map(str, limit=2),
+        lambda stream: stream.filter(bool),
+        lambda stream: stream.batch(2),
+        lambda stream: stream.batch(2, within=5),
+        lambda stream: stream.merge([1]),
+    ],
+)
+def test_an_error_is_gone_once_it_has_been_dealt_with(colour: str, stages: Any) -> None:
+    """Without the garbage collector: nothing that its traceback shows refers to it."""
+
+    class ThisError(Exception):
+        pass
+
+    def source() -> Iterator[int]:
+        yield 1
+        raise ThisError
+
+    caught: list[Any] = []
+
+    def read() -> None:
+        try:
+            stages(Stream(source())).collect()
+        except ThisError as error:
+            caught.append(weakref.ref(error))
+
+    async def aread() -> None:
+        try:
+            await stages(Stream(source())).acollect()
+        except ThisError as error:
+            caught.append(weakref.ref(error))
+
+    gc.disable()
+    try:
+        if colour == "threads":
+            read()
+        else:
+            asyncio.run(aread())
+        until(lambda: caught[0]() is None)
+    finally:
+        gc.enable()
+
+
 def test_memory_is_bounded_for_endless_sources() -> None:
     ahead = []
     delivered = 0
@@ -617,9 +912,101 @@ def test_misuse() -> None:
             make()
 
 
+def test_misuse_leaves_a_stream_unused() -> None:
+    """What is refused has not happened (C4)."""
+
+    async def coroutine_function(value: int) -> int:
+        return value
+
+    stream = Stream([1, 2])
+    for wrong in (
+        lambda: stream.map(str, limit=0),
+        lambda: stream.map(3),  # type: ignore[call-overload]
+        lambda: stream.filter(None),  # type: ignore[arg-type]
+        lambda: stream.batch(0),
+        lambda: stream.merge([1], 5),  # type: ignore[arg-type]
+        lambda: stream.take(-1),
+        lambda: stream.tee(0),
+        lambda: stream.progress(total=-1),
+        lambda: stream.progress(total=1.5),  # type: ignore[arg-type]
+        lambda: stream.for_each(str, limit=0),
+        lambda: stream.for_each(coroutine_function),
+        lambda: stream.for_each(str, on=3),  # type: ignore[arg-type]
+        lambda: asyncio.run(stream.afor_each(str, limit=0)),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            wrong()
+    assert stream.collect() == [1, 2]
+    with pytest.raises(TypeError, match="needs an iterable or an asynchronous iterable, not 5"):
+        Stream([]).merge(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="read this stream with 'async for'"):
+        Stream([1]).merge(numbers(3)).collect()
+
+
 def test_progress_is_silent_in_pipes(capfd: pytest.CaptureFixture[str]) -> None:
     assert Stream(range(3)).progress("reading", total=3).collect() == [0, 1, 2]
     assert capfd.readouterr().err == ""
+    with pytest.raises(ValueError, match="total must be 0 or more, not -1"):
+        Stream([]).progress(total=-1)
+    with pytest.raises(TypeError, match="total must be an integer, not 'many'"):
+        Stream([]).progress(total="many")  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Standard error is a terminal; gives what has been drawn there so far."""
+    pytest.importorskip("rich")
+    pty = pytest.importorskip("pty")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    screen, side = pty.openpty()
+    drawn: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # At its end, on Linux.
+            while data := os.read(screen, 4096):
+                drawn.append(data)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    with open(side, "w", encoding="utf-8") as stderr, monkeypatch.context() as patch:  # noqa: PTH123  a descriptor
+        patch.setattr(sys, "stderr", stderr)
+        yield lambda: b"".join(drawn).decode()
+    reading.join(20)
+    os.close(screen)
+
+
+@both
+def test_progress_is_drawn_on_a_terminal(colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    halfway: list[bool] = []
+
+    def see(value: int) -> int:
+        if value == 3:
+            until(lambda: "3/7" in drawn())
+            halfway.append("7/7" not in drawn())
+        return value
+
+    with terminal(monkeypatch) as drawn:
+        got = collected(lambda source: Stream(source(7)).progress("[/reading]", total=7).map(see), colour)
+        assert got == list(range(7))
+        assert halfway == [True]
+        until(lambda: "\x1b[?25h" in drawn())  # The cursor is back: it has been taken off.
+        assert "[/reading]" in drawn()
+        assert "7/7" in drawn()
+
+
+@both
+def test_progress_without_a_total_that_is_left_early(colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as drawn:
+        assert collected(lambda source: Stream(source(7)).progress("some").take(3), colour) == [0, 1, 2]
+        until(lambda: "\x1b[?25h" in drawn())
+        assert "2/?" in drawn()
+        with pytest.raises(ValueError, match="total must be 0 or more, not -1"):
+            Stream([]).progress(total=-1)
+        with pytest.raises(TypeError, match="total must be an integer, not 'many'"):
+            Stream([]).progress(total="many")  # type: ignore[arg-type]
 
 
 def test_exported() -> None:

@@ -233,13 +233,17 @@ class Run:
         try:
             error = self.conveyor.failure() or self.source_error
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error
             if not self.conveyor.all_read():  # It must not look like the end.
                 current().check()
                 self.context.check()
                 raise RuntimeError("there are fewer results than items, and no worker is left")
         finally:
             self.finish()
+            del self  # The error's traceback refers to this frame, which must not refer to the error.
 
     def finish(self) -> None:
         """End all work, and let go of everything. Idempotent."""
@@ -299,6 +303,7 @@ def _feed(run: Run) -> None:
         run.source_failed(error)
     finally:
         run.conveyor.end(complete)
+        del run, put  # As in `conclude`.
 
 
 async def _feed_async(run: Run) -> None:
@@ -327,6 +332,7 @@ async def _feed_async(run: Run) -> None:
         run.source_failed(error)
     finally:
         run.conveyor.end(complete)
+        del run, put  # As in `conclude`.
 
 
 async def _until(conveyor: Conveyor, kind: int) -> None:
@@ -341,40 +347,48 @@ def _work(run: Run) -> None:
     function = run.function
     hand = Hand(run.conveyor, run.attend)
     give = hand.give
-    for item in hand:
-        try:
-            result = function(item)
-        except BaseException as error:  # noqa: BLE001  the reader's business
-            run.failed(error)
-            continue
-        if type(result) is CoroutineType:
-            result.close()
-            run.failed(TypeError(f"{shown(function)} returned a coroutine; pass the async function itself, to apmap"))
-            continue
-        give(result)
-        del item, result
+    try:
+        for item in hand:
+            try:
+                result = function(item)
+            except BaseException as error:  # noqa: BLE001  the reader's business
+                run.failed(error)
+                continue
+            if type(result) is CoroutineType:
+                result.close()
+                run.failed(
+                    TypeError(f"{shown(function)} returned a coroutine; pass the async function itself, to apmap")
+                )
+                continue
+            give(result)
+            del item, result
+    finally:
+        del run, hand, give  # As in `conclude`: of an error that the function raised.
 
 
 async def _work_async(run: Run) -> None:
     function = run.function
     hand = Hand(run.conveyor, run.attend)
     give, take = hand.give, hand.take
-    while True:
-        item = take()
-        if item is no_more:
-            return
-        if item is nothing_yet:
-            await _until(run.conveyor, ITEM_KIND)
-            continue
-        try:
-            result = await function(item)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001  the reader's business
-            run.failed(error)
-            continue
-        give(result)
-        del item, result
+    try:
+        while True:
+            item = take()
+            if item is no_more:
+                return
+            if item is nothing_yet:
+                await _until(run.conveyor, ITEM_KIND)
+                continue
+            try:
+                result = await function(item)
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001  the reader's business
+                run.failed(error)
+                continue
+            give(result)
+            del item, result
+    finally:
+        del run, hand, give, take  # As in `conclude`.
 
 
 def _work_on_executor(run: Run) -> None:
@@ -444,7 +458,10 @@ class Results(Delivery, _Reader[R]):
             if value is not nothing_yet:
                 return value  # type: ignore[no-any-return]
             if last or run.finished:  # The latter: by somebody else, meanwhile.
-                run.conclude()
+                try:
+                    run.conclude()
+                finally:
+                    del self, run  # As there.
                 raise StopIteration
 
     def close(self) -> None:
@@ -483,7 +500,10 @@ class AsyncResults(_Reader[R]):
     async def __anext__(self) -> R:
         value = self._next_result()
         if value is nothing_yet:
-            value = await self._more()
+            try:
+                value = await self._more()
+            finally:
+                del self  # As in `conclude`.
         return value  # type: ignore[no-any-return]
 
     async def _more(self) -> Any:
@@ -509,7 +529,10 @@ class AsyncResults(_Reader[R]):
             if value is not nothing_yet:
                 return value
             if last or run.finished:  # The latter: by somebody else, meanwhile.
-                run.conclude()
+                try:
+                    run.conclude()
+                finally:
+                    del self, run  # As there.
                 raise StopAsyncIteration
 
     async def aclose(self) -> None:

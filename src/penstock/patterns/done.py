@@ -2,16 +2,20 @@
 
 A call that is left behind goes on in its thread until it ends by itself; its outcome is dropped. `abandoned` counts
 such calls, `limit_abandoned` bounds them, and none of them holds up the interpreter's exit.
+
+Invariant: while a limit of `n` holds, at most `n` calls that began under it have not ended, waited for or not.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, TypeVarTuple, final, overload
 
+from penstock._kernel.locks import SemaphoreCore
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import OutOfCapacity
 from penstock.group import Task, is_async, refuse_in_loop, start_task
+from penstock.patterns.coroutines import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,19 +30,28 @@ Ts = TypeVarTuple("Ts")
 
 @final
 class _Calls:
-    """The owner of all calls: it knows those that were left behind and have not ended."""
-
-    _collects: ClassVar[bool] = True
+    """All calls: those that were left behind and have not ended, and how many may begin."""
 
     def __init__(self) -> None:
         self.left: set[Any] = set()
         self.limit: int | None = None
+        self._places: SemaphoreCore | None = None
 
-    def start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
+    def allow(self, most: int | None) -> None:
+        """So many places for the calls that begin from now on. Those that have begun give back what they took."""
+        self.limit = most
+        self._places = None if most is None else SemaphoreCore(most)
+
+    def admit(self, n: int) -> list[_Call]:
+        """A place for each of `n` calls that are to begin, or OutOfCapacity and none."""
         current().check()
-        if self.limit is not None and len(self.left) >= self.limit:
-            raise OutOfCapacity(f"{len(self.left)} abandoned calls are still running, and no more are allowed")
-        return start_task(function, args, self)
+        places, limit = self._places, self.limit
+        if places is not None and limit is not None and (n > limit or not places.take_now(n)):
+            raise OutOfCapacity(
+                f"no place for {n} more: no more than {limit} calls may be abandoned, and any that is running could be"
+                f" ({len(self.left)} abandoned calls are still running); see limit_abandoned()"
+            )
+        return [_Call(places) for _ in range(n)]
 
     def leave(self, task: Task[Any]) -> None:
         """Nobody waits for `task` any more."""
@@ -46,11 +59,33 @@ class _Calls:
         if task.done:  # It ended meanwhile, and found itself not among those left.
             self.left.discard(task.context)
 
-    def _member_ended(self, context: Context, error: BaseException | None) -> None:
-        pass
+
+@final
+class _Call:
+    """The owner of one call's task. Where there is a limit, it has a place until the function has ended."""
+
+    _collects: ClassVar[bool] = True
+
+    def __init__(self, places: SemaphoreCore | None) -> None:
+        self._places = places
+
+    def start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
+        return start_task(function, args, self)
+
+    def give_back(self) -> None:
+        """The function has ended: its place is free. Idempotent."""
+        places, self._places = self._places, None
+        if places is not None:
+            places.release()
+
+    def _member_ended(self, _context: Context, _error: BaseException | None) -> None:
+        self.give_back()  # Before anybody learns of the end, and calls again.
 
     def _member_gone(self, context: Context) -> None:
-        self.left.discard(context)
+        _CALLS.left.discard(context)
+
+    def __del__(self) -> None:
+        self.give_back()  # Whatever kept the function from being called: an interrupt, or no thread to be had.
 
 
 _CALLS = _Calls()
@@ -62,9 +97,13 @@ def abandoned() -> int:
 
 
 def limit_abandoned(most: int | None) -> None:
-    """While `most` abandoned calls are running, let `call`, `acall`, `first` and `afirst` raise `OutOfCapacity`.
+    """Let no more than `most` calls ever be abandoned and still running, in the whole process.
 
-    None, the default: no limit. The limit holds for the whole process.
+    Every call that is running could be abandoned the next moment, so each needs one of `most` places from its beginning
+    until its function has ended, whether somebody waits for it or not. While too few are free, `call` and `acall` raise
+    `OutOfCapacity`, and so do `first` and `afirst`, which need a place for each function; nothing is called then. So
+    this also bounds how many calls run at once: choose more than that. It holds for calls that begin after it was set.
+    None, the default: no limit.
     """
     if most is not None:
         if isinstance(most, bool) or not isinstance(most, int):
@@ -73,7 +112,7 @@ def limit_abandoned(most: int | None) -> None:
             raise ValueError(
                 f"the limit of abandoned calls must be 1 or more, not {most}: nothing could ever be called"
             )
-    _CALLS.limit = most
+    _CALLS.allow(most)
 
 
 def call(function: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -81,16 +120,18 @@ def call(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
     It runs in a thread of the library's. If the ambient context ends first, `Cancelled` is raised at once; the call
     finishes on its own, and what it returns or raises is dropped. In an ended context it is not called at all.
-    Raises what the function raises, and `OutOfCapacity` at the limit of abandoned calls.
+    Raises what the function raises, and `OutOfCapacity` where `limit_abandoned` leaves no place for another call.
     """
     if is_async(function):
         raise TypeError(f"{function!r} is an async function; use 'await acall()'")
     refuse_in_loop("call()", "await acall()")
-    task = _CALLS.start(function, args)
+    (place,) = _CALLS.admit(1)
+    task = place.start(function, args)
     try:
         return task.result()  # type: ignore[no-any-return]
     finally:
         _CALLS.leave(task)
+        del task  # What it raised refers to this frame, which must not refer to it.
 
 
 @overload
@@ -102,11 +143,13 @@ async def acall(function: Callable[[*Ts], Any], *args: *Ts) -> Any:
 
     An async function runs as an asyncio task of its own, whose awaits the context's ending interrupts.
     """
-    task = _CALLS.start(function, args)
+    (place,) = _CALLS.admit(1)
+    task = place.start(function, args)
     try:
         return await task.aresult()
     finally:
         _CALLS.leave(task)
+        del task  # As in `call`.
 
 
 class _Race:
@@ -126,10 +169,12 @@ class _Race:
 
     def __enter__(self) -> Self:
         with self._context.attach():
+            places = _CALLS.admit(len(self._functions))
             try:
                 for function in self._functions:
                     run = _run_async if is_async(function) else _run
-                    self._tasks.append(_CALLS.start(run, (function, self._outcomes)))
+                    place = places.pop()
+                    self._tasks.append(place.start(run, (function, self._outcomes, place)))
             except BaseException:
                 self.__exit__()
                 raise
@@ -151,21 +196,29 @@ class _Race:
         return BaseExceptionGroup("all functions failed", self.failures)
 
 
-def _run(function: Callable[[], Any], outcomes: Channel[tuple[Any, BaseException | None]]) -> None:
+def _run(function: Callable[[], Any], outcomes: Channel[tuple[Any, BaseException | None]], place: _Call) -> None:
     try:
-        outcome = (function(), None)
+        result = function()
+        refuse_coroutine(result, function, "pass the async function itself, to afirst()")
+        outcome = (result, None)
     except BaseException as error:  # noqa: BLE001  the racer's outcome
+        place.give_back()
         outcomes.send_nowait((None, error))
     else:
+        place.give_back()
         outcomes.send_nowait(outcome)
 
 
-async def _run_async(function: Callable[[], Any], outcomes: Channel[tuple[Any, BaseException | None]]) -> None:
+async def _run_async(
+    function: Callable[[], Any], outcomes: Channel[tuple[Any, BaseException | None]], place: _Call
+) -> None:
     try:
         outcome = (await function(), None)
     except BaseException as error:
+        place.give_back()
         outcomes.send_nowait((None, error))
         raise
+    place.give_back()
     outcomes.send_nowait(outcome)
 
 

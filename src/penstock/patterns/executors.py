@@ -13,6 +13,7 @@ from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import WouldBlock
 from penstock.group import shown
+from penstock.patterns.coroutines import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,9 +88,7 @@ def call_chunk(function: Callable[[Any], Any], items: list[Any]) -> tuple[list[A
         for item in items:
             result = function(item)
             if type(result) is CoroutineType:
-                result.close()
-                failure = Raised(TypeError(f"{shown(function)} returned a coroutine, which no executor runs"))
-                break
+                refuse_coroutine(result, function, "pass the async function itself, to apmap, without on=")
             results.append(result)
     except BaseException as error:  # noqa: BLE001  carried to the caller
         failure = Raised(error)

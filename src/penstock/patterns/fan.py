@@ -16,7 +16,8 @@ from penstock._kernel.merging import MergeCore, disown_view
 from penstock.channel import Channel, ChannelStatistics, RecvChannel, aselect, select
 from penstock.context import current
 from penstock.errors import ChannelClosed, WouldBlock
-from penstock.group import start_task
+from penstock.group import is_async, start_task
+from penstock.patterns.coroutines import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -301,7 +302,9 @@ class _ByKey(_Hub[T]):
         self._key = key
 
     def deliver(self, value: T) -> None:
-        number = hash(self._key(value))
+        key = self._key(value)
+        refuse_coroutine(key, self._key, "a key has to be had without awaiting")
+        number = hash(key)
         for step in range(len(self.outputs)):
             try:
                 self.outputs[(number + step) % len(self.outputs)].send(value)
@@ -329,6 +332,8 @@ def fan_out(
         return [source.receiver if isinstance(source, Channel) else source for _ in range(n)]
     if not callable(key):
         raise TypeError(f"fan_out() takes a function of a value as its key, not {key!r}")
+    if is_async(key):
+        raise TypeError(f"{key!r} is an async function, and fan_out() needs keys that can be had without awaiting")
     return _ByKey(source, n, key).start()
 
 

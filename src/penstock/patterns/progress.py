@@ -25,7 +25,12 @@ class Progress(Stage):
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
         except ImportError:
             raise RuntimeError('progress() draws with rich: pip install "penstock[cli]"') from None
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        columns = [
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        ]
         return Progress(*columns, console=Console(stderr=True), transient=True)
 
     def threads(self, upstream: Iterator[Any]) -> Any:

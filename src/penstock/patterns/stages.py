@@ -2,23 +2,27 @@
 
 `threads(upstream)` and `tasks(upstream)` give what the next stage reads. What neither hands over nor waits is a plain
 generator, which runs wherever the next hand-over reads it: so adjacent stages that need no hand-over are one.
+
+Whatever brings new items, a source or what a function gave, looks at the ambient context for each of them: stages that
+keep nothing end with it, too. In asyncio it also gives the loop a turn now and then, since it may never have to wait.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from contextlib import AsyncExitStack, aclosing, closing, suppress
-from inspect import iscoroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import now
-from penstock._kernel.loops import is_own_cancellation
+from penstock._kernel.loops import _one_step, is_own_cancellation
 from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed
 from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
 from penstock.patterns.bounded import apmap, pmap
+from penstock.patterns.coroutines import refuse_coroutine
 from penstock.patterns.executors import PATIENCE
 from penstock.time import asleep, sleep
 
@@ -28,10 +32,16 @@ if TYPE_CHECKING:
     from penstock.context import Context
 
 END: Any = object()
+TURN = 5e-3
+"""Seconds: how long a stream that never has to wait keeps an event loop from its other work."""
+REMEDY = "pass the async function itself, and read the stream with 'async for'"
 
 
 class Stage:
     """One operator."""
+
+    hands_over = False
+    """Does it read what is before it in tasks of its own, and look after their contexts?"""
 
     def threads(self, upstream: Iterator[Any]) -> Any:
         """What a thread reads."""
@@ -43,36 +53,43 @@ class Stage:
 
 
 class Map(Stage):
-    """A function on every item, here or by several at once."""
+    """A function on every item: without a limit and an executor here, otherwise by tasks of its own."""
 
-    def __init__(self, function: Callable[[Any], Any], limit: int, ordered: bool, on: Any) -> None:
+    def __init__(self, function: Callable[[Any], Any], limit: int | None, ordered: bool, on: Any) -> None:
         self.function = function
-        self.limit, self.ordered, self.on = limit, ordered, on
-        self.here = limit == 1 and on is None
-        pmap(len, (), limit, on=on)  # Says now what is wrong with them.
+        self.hands_over = limit is not None or on is not None
+        self.limit, self.ordered, self.on = 1 if limit is None else limit, ordered, on
+        pmap(len, (), self.limit, on=on)  # Says now what is wrong with them.
 
-    def threads(self, upstream: Iterator[Any]) -> Any:
-        if is_async(self.function):
-            raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
-        if self.here:
-            return self._one_after_the_other(upstream)
-        return pmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+    def threads(self, upstream: Any) -> Any:
+        refuse_async(self.function)
+        if self.hands_over:
+            return pmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+        return self._one_after_the_other(upstream)
 
-    def tasks(self, upstream: AsyncIterator[Any]) -> Any:
-        if self.here:
-            return self._one_by_one(upstream)
-        return apmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+    def tasks(self, upstream: Any) -> Any:
+        if self.hands_over:
+            return apmap(self.function, upstream, self.limit, ordered=self.ordered, on=self.on)
+        return self._one_by_one(upstream)
 
     def _one_after_the_other(self, upstream: Iterator[Any]) -> Iterator[Any]:
         function = self.function
         for item in upstream:  # Unlike `map`: a function that raises StopIteration fails, it does not end the stream.
-            yield function(item)
+            result = function(item)
+            if type(result) is CoroutineType:
+                refuse_coroutine(result, function, REMEDY)
+            yield result
 
     async def _one_by_one(self, upstream: AsyncIterator[Any]) -> AsyncIterator[Any]:
         function = self.function
+        awaited = is_async(function)
         async for item in upstream:
             result = function(item)
-            yield (await result) if iscoroutine(result) else result
+            if awaited:
+                result = await result
+            elif type(result) is CoroutineType:
+                refuse_coroutine(result, function, REMEDY)
+            yield result
 
 
 class Filter(Stage):
@@ -82,21 +99,28 @@ class Filter(Stage):
         self.function = function
 
     def threads(self, upstream: Iterator[Any]) -> Any:
-        if is_async(self.function):
-            raise TypeError(f"{self.function!r} is an async function; read this stream with 'async for'")
+        refuse_async(self.function)
         return self._kept(upstream)
 
     def _kept(self, upstream: Iterator[Any]) -> Iterator[Any]:
         function = self.function
         for item in upstream:
-            if function(item):
+            keep = function(item)
+            if type(keep) is CoroutineType:
+                refuse_coroutine(keep, function, REMEDY)
+            if keep:
                 yield item
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         function = self.function
+        awaited = is_async(function)
         async for item in upstream:
             keep = function(item)
-            if (await keep) if iscoroutine(keep) else keep:
+            if awaited:
+                keep = await keep
+            elif type(keep) is CoroutineType:
+                refuse_coroutine(keep, function, REMEDY)
+            if keep:
                 yield item
 
 
@@ -107,13 +131,16 @@ class FlatMap(Stage):
         self.function = function
 
     def threads(self, upstream: Iterator[Any]) -> Any:
+        refuse_async(self.function)
+        return self._flat(upstream)
+
+    def _flat(self, upstream: Iterator[Any]) -> Iterator[Any]:
         for item in upstream:
-            yield from self.function(item)
+            yield from given(self.function, item)
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         async for item in upstream:
-            inner = self.function(item)
-            async with aclosing(each(await inner if iscoroutine(inner) else inner)) as items:
+            async with aclosing(await agiven(self.function, item)) as items:
                 async for one in items:
                     yield one
 
@@ -138,7 +165,10 @@ class Batch(Stage):
         if batch:
             yield batch
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # As in `bare`.
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         batch: list[Any] = []
@@ -154,7 +184,10 @@ class Batch(Stage):
         if batch:
             yield batch
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # As in `bare`.
 
 
 class TimedBatch(Stage):
@@ -170,7 +203,10 @@ class TimedBatch(Stage):
                 batch, more = self._collected(pump)
                 if batch:
                     yield batch
-            pump.check()
+            try:
+                pump.check()
+            finally:
+                del pump  # As in `bare`.
 
     def _collected(self, pump: Pump) -> tuple[list[Any], bool]:
         item, ok = pump.channel.recv_ok()
@@ -195,7 +231,10 @@ class TimedBatch(Stage):
                 batch, more = await self._acollected(pump)
                 if batch:
                     yield batch
-            pump.check()
+            try:
+                pump.check()
+            finally:
+                del pump  # As in `bare`.
 
     async def _acollected(self, pump: Pump) -> tuple[list[Any], bool]:
         item, ok = await pump.channel.arecv_ok()
@@ -221,8 +260,11 @@ class Merge(Stage):
         self.others = others
 
     def threads(self, upstream: Iterator[Any]) -> Any:
-        with closing(Pump(upstream, *map(iter, self.others), in_tasks=False)) as pump:
-            yield from bare(pump.channel)
+        with closing(Pump(upstream, *map(iterator_of, self.others), in_tasks=False)) as pump:
+            try:
+                yield from bare(pump.channel)
+            finally:
+                del pump  # As in `bare`.
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         others = [each(other) for other in self.others]
@@ -230,8 +272,11 @@ class Merge(Stage):
             for other in others:
                 ending.push_async_callback(aend, other)
             pump = await ending.enter_async_context(aclosing(Pump(upstream, *others, in_tasks=True)))
-            async for item in abare(pump.channel):
-                yield item
+            try:
+                async for item in abare(pump.channel):
+                    yield item
+            finally:
+                del pump  # As in `bare`.
 
 
 class Throttle(Stage):
@@ -269,29 +314,32 @@ class Catch(Stage):
         self.function = function
 
     def threads(self, upstream: Iterator[Any]) -> Any:
+        refuse_async(self.function)
+        return self._caught(upstream)
+
+    def _caught(self, upstream: Iterator[Any]) -> Iterator[Any]:
         while True:
             try:
                 item = next(upstream, END)
             except Exception as error:  # noqa: BLE001  the function's business
-                failure = error
+                rest = given(self.function, error)
                 break
             if item is END:
                 return
             yield item
-        yield from self.function(failure)
+        yield from rest
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         while True:
             try:
                 item = await anext(upstream, END)
             except Exception as error:  # noqa: BLE001  the function's business
-                failure = error
+                rest = agiven(self.function, error)
                 break
             if item is END:
                 return
             yield item
-        rest = self.function(failure)
-        async with aclosing(each(await rest if iscoroutine(rest) else rest)) as items:
+        async with aclosing(await rest) as items:
             async for one in items:
                 yield one
 
@@ -351,8 +399,11 @@ class Pump:
 
     def check(self) -> None:
         """Raise what a source raised."""
-        if self.channel.error is not None:
-            raise self.channel.error
+        try:
+            if self.channel.error is not None:
+                raise self.channel.error
+        finally:
+            del self  # As in `bare`.
 
     def close(self) -> None:
         """End the tasks, and wait until they have let go of their sources, for two seconds at most."""
@@ -373,13 +424,19 @@ class Pump:
 
 
 def _pump(source: Iterator[Any], channel: Channel[Any]) -> None:
-    for item in source:
-        channel.send(item)
+    try:
+        for item in source:
+            channel.send(item)
+    finally:
+        del channel  # As in `bare`.
 
 
 async def _apump(source: AsyncIterator[Any], channel: Channel[Any]) -> None:
-    async for item in source:
-        await channel.asend(item)
+    try:
+        async for item in source:
+            await channel.asend(item)
+    finally:
+        del channel  # As in `bare`.
 
 
 def bare(channel: Any) -> Iterator[Any]:
@@ -387,7 +444,13 @@ def bare(channel: Any) -> Iterator[Any]:
     try:
         yield from channel
     except ChannelClosed as closed:
-        raise (closed.__cause__ or closed) from None
+        error = closed.__cause__ or closed
+    else:
+        return
+    try:
+        raise error  # Not where it would get a context, or lose its cause.
+    finally:
+        del error, channel  # It refers to this frame, which must not refer to it.
 
 
 async def abare(channel: Any) -> AsyncIterator[Any]:
@@ -396,7 +459,13 @@ async def abare(channel: Any) -> AsyncIterator[Any]:
         async for item in channel:
             yield item
     except ChannelClosed as closed:
-        raise (closed.__cause__ or closed) from None
+        error = closed.__cause__ or closed
+    else:
+        return
+    try:
+        raise error
+    finally:
+        del error, channel
 
 
 def end(step: Any) -> None:
@@ -411,11 +480,76 @@ async def aend(step: Any) -> None:
         await step.aclose()
 
 
+def refuse_async(function: Any) -> None:
+    """TypeError if a thread cannot use it."""
+    if is_async(function):
+        raise TypeError(f"{function!r} is an async function; read this stream with 'async for'")
+
+
+def refuse_async_source(source: Any) -> None:
+    """The same."""
+    if not hasattr(source, "__iter__") and hasattr(source, "__aiter__"):
+        raise TypeError(f"{source!r} is an asynchronous iterable; read this stream with 'async for'")
+
+
+def iterator_of(source: Any) -> Iterator[Any]:
+    """For a thread to read."""
+    refuse_async_source(source)
+    return iter(source)
+
+
+def heeded(items: Iterator[Any]) -> Iterator[Any]:
+    """The items, while the ambient context lasts: none is taken after its end."""
+    current().check()
+    for item in items:
+        yield item
+        current().check()
+
+
+def given(function: Callable[[Any], Any], argument: Any) -> Iterator[Any]:
+    """The items of what the function gives; `heeded`, and closed early with the stage."""
+    items = function(argument)
+    del argument
+    refuse_coroutine(items, function, REMEDY)
+    iterator = iterator_of(items)
+    try:
+        for item in iterator:
+            yield item
+            current().check()
+    except BaseException:
+        if hasattr(iterator, "close"):
+            iterator.close()
+        raise
+
+
+async def agiven(function: Callable[[Any], Any], argument: Any) -> AsyncGenerator[Any, None]:
+    """As `given`."""
+    items = function(argument)
+    if is_async(function):
+        items = await items
+    refuse_coroutine(items, function, REMEDY)
+    return each(items)
+
+
 async def each(source: Any) -> AsyncGenerator[Any, None]:
-    """An iterable of either kind, as an asynchronous one."""
+    """An iterable of either kind, as an asynchronous one; heeded, and with turns for the loop."""
+    current().check()
+    due = now() + TURN
     if hasattr(source, "__aiter__"):
         async for item in source:
             yield item
+            if now() >= due:
+                due = await _turn()
+            current().check()
     else:
         for item in source:
             yield item
+            if now() >= due:
+                due = await _turn()
+            current().check()
+
+
+async def _turn() -> float:
+    """Let the loop's other tasks run, and cancel this one; when to do so again."""
+    await _one_step()
+    return now() + TURN

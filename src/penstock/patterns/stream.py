@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 from penstock.context import current
-from penstock.group import refuse_in_loop
-from penstock.patterns.bounded import afor_each, for_each, positive
+from penstock.errors import ChannelClosed
+from penstock.group import is_async, refuse_in_loop
+from penstock.patterns.bounded import positive
 from penstock.patterns.fan import Broadcast, FanReader
 from penstock.patterns.sharding import ShardedMap
 from penstock.patterns.stages import (
@@ -27,6 +28,8 @@ from penstock.patterns.stages import (
     bare,
     each,
     end,
+    heeded,
+    refuse_async_source,
 )
 
 if TYPE_CHECKING:
@@ -46,13 +49,17 @@ class Stream(Generic[T]):
 
     Nothing runs before the stream is read, with `for`, with `async for`, or by `collect` and `for_each`. With async
     functions it is read by asyncio tasks. Memory is bounded for endless sources. The first error stops the whole stream
-    and reaches the reader bare; leaving early (`break`, `close`) stops it too, and nothing is left running. A stream is
-    read once, by one reader; `tee` makes several.
+    and reaches the reader bare; leaving early (`break`, `close`) stops it too, and nothing is left running. In an ended
+    context no more items are taken, and reading raises `Cancelled`. A stream is read once, by one reader; `tee` makes
+    several.
+
+    Stages without a limit run in the reader, and so does a source that is not asynchronous: in an asyncio task that is
+    the event loop, so they must not block. `map` with a limit, and `for_each`, run sync functions in threads, and where
+    they come first they take the items from the source there, too.
     """
 
     def __init__(self, source: Iterable[T] | AsyncIterable[T]) -> None:
-        if not hasattr(source, "__iter__") and not hasattr(source, "__aiter__") and not hasattr(source, "__getitem__"):
-            raise TypeError(f"a stream needs an iterable or an asynchronous iterable, not {source!r}")
+        _iterable(source)
         self._source: Any = source
         self._stages: tuple[Stage, ...] = ()
         self._used = False
@@ -72,16 +79,32 @@ class Stream(Generic[T]):
 
     @overload
     def map(
-        self, function: Callable[[T], Coroutine[Any, Any, R]], limit: int = 1, *, ordered: bool = True, on: None = None
+        self,
+        function: Callable[[T], Coroutine[Any, Any, R]],
+        limit: int | None = None,
+        *,
+        ordered: bool = True,
+        on: None = None,
     ) -> Stream[R]: ...
     @overload
     def map(
-        self, function: Callable[[T], R], limit: int = 1, *, ordered: bool = True, on: Executor | None = None
+        self, function: Callable[[T], R], limit: int | None = None, *, ordered: bool = True, on: Executor | None = None
     ) -> Stream[R]: ...
     def map(
-        self, function: Callable[[T], Any], limit: int = 1, *, ordered: bool = True, on: Executor | None = None
+        self,
+        function: Callable[[T], Any],
+        limit: int | None = None,
+        *,
+        ordered: bool = True,
+        on: Executor | None = None,
     ) -> Stream[Any]:
-        """`function` of every item; with a `limit`, as `pmap` does it. One at a time needs no hand-over."""
+        """`function` of every item.
+
+        With a `limit`, also of 1, as `pmap` and `apmap` do it, with at most `limit` calls at once: in threads, on the
+        executor `on`, or, for an async function, as asyncio tasks. An executor without a limit makes one call at a
+        time. With neither, the function is called one item after the other where the stream is read, without any
+        hand-over: in an asyncio task that is the event loop, which a function that takes long would block.
+        """
         _callable(function)
         return self._then(Map(function, limit, ordered, on))
 
@@ -104,6 +127,8 @@ class Stream(Generic[T]):
 
     def merge(self, *others: Iterable[T] | AsyncIterable[T]) -> Stream[T]:
         """The items of this stream and of others, or of any iterables, as they come."""
+        for other in others:
+            _iterable(other)
         return self._then(Merge(others))
 
     def throttle(self, n: int, per: float = 1.0) -> Stream[T]:
@@ -117,16 +142,17 @@ class Stream(Generic[T]):
 
     def take(self, n: int) -> Stream[T]:
         """The first `n` items."""
-        if isinstance(n, bool) or not isinstance(n, int):
-            raise TypeError(f"n must be an integer, not {n!r}")
-        if n < 0:
-            raise ValueError(f"n must be 0 or more, not {n}")
-        return self._then(Take(n))
+        return self._then(Take(_count(n, "n")))
 
     def progress(self, description: str = "", total: int | None = None) -> Stream[T]:
-        """The items, counted on standard error where that is a terminal. Needs `pip install "penstock[cli]"`."""
+        """The items, counted on standard error where that is a terminal; `total` says how many there will be.
+
+        Needs `pip install "penstock[cli]"`.
+        """
         from penstock.patterns.progress import Progress
 
+        if total is not None:
+            _count(total, "total")
         return self._then(Progress(description, total))
 
     def tee(self, n: int = 2) -> tuple[Stream[T], ...]:
@@ -153,16 +179,20 @@ class Stream(Generic[T]):
         return _tasks(self._source, self._stages)
 
     def for_each(self, function: Callable[[T], object], limit: int = 1, *, on: Executor | None = None) -> None:
-        """Call `function` for every item, with at most `limit` calls at once; wait for all."""
-        with Reading[T](self._begin_threads()) as reading:
-            for_each(function, reading, limit, on=on)
+        """Call `function` for every item, with at most `limit` calls at once, as `map` with a limit; wait for all."""
+        if is_async(function):
+            raise TypeError(f"{function!r} is an async function; use 'await afor_each()'")
+        with Reading[object](self.map(function, limit, ordered=False, on=on)._begin_threads()) as reading:
+            for _ in reading:
+                pass
 
     async def afor_each(
         self, function: Callable[[T], Awaitable[object]] | Callable[[T], object], limit: int = 1, *, on: Any = None
     ) -> None:
         """As `for_each`, for an asyncio task to await."""
-        async with AsyncReading[T](self._begin_tasks()) as reading:
-            await afor_each(function, reading, limit, on=on)
+        async with AsyncReading[object](self.map(function, limit, ordered=False, on=on)._begin_tasks()) as reading:
+            async for _ in reading:
+                pass
 
     def collect(self) -> list[T]:
         """A list of all items."""
@@ -173,9 +203,22 @@ class Stream(Generic[T]):
         return [item async for item in self]
 
 
+def _iterable(source: Any) -> None:
+    if not hasattr(source, "__iter__") and not hasattr(source, "__aiter__") and not hasattr(source, "__getitem__"):
+        raise TypeError(f"a stream needs an iterable or an asynchronous iterable, not {source!r}")
+
+
 def _callable(function: Any) -> None:
     if not callable(function):
         raise TypeError(f"a stage needs a function of an item, not {function!r}")
+
+
+def _count(n: Any, name: str) -> int:
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"{name} must be an integer, not {n!r}")
+    if n < 0:
+        raise ValueError(f"{name} must be 0 or more, not {n}")
+    return n
 
 
 def _seconds(value: Any, name: str) -> float:
@@ -186,22 +229,29 @@ def _seconds(value: Any, name: str) -> float:
     return value
 
 
+# The first step is the user's, and not closed.
+
+
 def _threads(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
-    if not hasattr(source, "__iter__") and hasattr(source, "__aiter__"):
-        raise TypeError(f"{source!r} is an asynchronous iterable; read this stream with 'async for'")
-    steps = _steps(source, iter(source))
+    refuse_async_source(source)
+    if isinstance(source, _Branch):
+        steps: list[Any] = [None, iter(source)]  # It is ours, and has to leave.
+    elif stages and stages[0].hands_over:
+        steps = [source]
+    else:
+        steps = [None, heeded(iter(source))]
     for stage in stages:
         steps.append(stage.threads(steps[-1]))
     return steps
 
 
-def _steps(source: Any, iterator: Any) -> list[Any]:
-    """The first step is the user's, and not closed; a branch is ours, and has to leave."""
-    return [None, iterator] if isinstance(source, _Branch) else [iterator]
-
-
 def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
-    steps: list[Any] = _steps(source, aiter(source)) if hasattr(source, "__aiter__") else [None, each(source)]
+    if isinstance(source, _Branch):
+        steps: list[Any] = [None, aiter(source)]
+    elif stages and stages[0].hands_over:
+        steps = [source]
+    else:
+        steps = [None, each(source)]
     for stage in stages:
         steps.append(stage.tasks(steps[-1]))
     return steps
@@ -316,6 +366,12 @@ class _Split(Broadcast[Any]):
         self._pump = Pump(AsyncReading(steps), in_tasks=True) if in_task else None
         self._reading: Any = Reading(steps) if self._pump is None else bare(self._pump.channel)
         super().__init__(self._reading, n, 0)
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except ChannelClosed as closed:
+            raise ChannelClosed("the source failed") from closed  # As of a channel, whose cause is what is passed on.
 
     def ended(self) -> None:
         self._reading.close()
