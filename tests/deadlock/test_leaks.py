@@ -221,9 +221,11 @@ def call_once_that_waits_for_itself() -> list[str]:
 
 
 def gauge() -> list[str]:
-    gauge = PressureGauge(1, queue=1)
-    gauge.acquire()
-    go(gauge.acquire)
+    def work(gauge: PressureGauge) -> None:
+        with gauge.acquire():
+            gauge.acquire()
+
+    go(work, PressureGauge(1, queue=1))
     return ["PressureGauge.acquire"]
 
 

@@ -172,7 +172,7 @@ def test_locks(make: Callable[[], Any], ask: Callable[[Any], Any], operation: st
 def test_what_belongs_to_others() -> None:
     """Wait groups and groups with their members, tasks, conditions, calls made once, gauges."""
     silent, wait_group, gauge = Channel[int](name="silent"), WaitGroup(), PressureGauge(1, queue=1)
-    gauge.acquire()
+    permit = gauge.acquire()
 
     def member() -> None:
         with suppress(Cancelled):
@@ -214,7 +214,7 @@ def test_what_belongs_to_others() -> None:
     }
     for operation in ("Group.go", "Task.result", "WaitGroup.wait", "leaving a Group"):
         assert told[operation].holders[0].startswith("test_what_belongs_to_others.<locals>.member")
-    gauge.statistics()
+    assert not permit.released
 
 
 def test_pmap() -> None:

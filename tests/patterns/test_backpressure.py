@@ -267,13 +267,13 @@ def test_ado_keeps_no_place_for_what_never_began() -> None:
         assert leave.wait(20)
 
     async def body() -> None:
-        left = asyncio.create_task(acall(linger))
-        assert await asyncio.to_thread(begun.wait, 20)
-        left.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await left
         limit_abandoned(1)
         try:
+            left = asyncio.create_task(acall(linger))
+            assert await asyncio.to_thread(begun.wait, 20)
+            left.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await left
             with pytest.raises(OutOfCapacity, match="abandoned calls"):
                 await gauge.ado(int)
         finally:

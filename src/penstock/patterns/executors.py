@@ -32,10 +32,15 @@ SHOWN, LONGEST = 3, 80
 CHUNKS_SHOWN = 8
 
 
-def is_executor(candidate: Any) -> bool:
-    from concurrent.futures import Executor  # Whoever has one has paid for that.
+def _is_a(candidate: Any, name: str) -> bool:
+    """An instance of that class of `concurrent.futures`? Nobody has to import it who has none."""
+    return any(
+        (base.__module__, base.__name__) == ("concurrent.futures._base", name) for base in type(candidate).__mro__
+    )
 
-    return isinstance(candidate, Executor)
+
+def is_executor(candidate: Any) -> bool:
+    return _is_a(candidate, "Executor")
 
 
 def workers_of(executor: Executor) -> int:
@@ -211,10 +216,8 @@ class Caller:
             self._idle.send_nowait(None)
 
     def _unable(self, error: BaseException) -> RuntimeError:
-        from concurrent.futures import BrokenExecutor
-
         # When a worker dies, every call of its executor fails, and nobody knows whose it was.
-        calls = self._chunks.under_way() if isinstance(error, BrokenExecutor) else [self.items]
+        calls = self._chunks.under_way() if _is_a(error, "BrokenExecutor") else [self.items]
         what = _named(calls[0]) if len(calls) == 1 else f"one of these: {'; '.join(map(_named, calls[:CHUNKS_SHOWN]))}"
         more = "; …" if len(calls) > CHUNKS_SHOWN else ""
         executor = type(self._chunks.executor).__name__
