@@ -446,3 +446,14 @@ def test_misuse() -> None:
         call(coroutine_function)
     with pytest.raises(TypeError, match="use 'await afirst"):
         first(coroutine_function)
+
+
+def test_a_call_that_never_began_has_no_place() -> None:
+    limit_abandoned(1)
+    try:
+        try:
+            call(5)  # type: ignore[arg-type]
+        except TypeError:
+            assert call(int) == 0
+    finally:
+        limit_abandoned(None)

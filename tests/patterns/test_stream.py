@@ -705,6 +705,52 @@ def test_an_error_is_gone_once_it_has_been_dealt_with(colour: str, stages: Any) 
         gc.enable()
 
 
+def test_a_loop_gets_its_turns_where_threads_are_quicker_than_the_reader() -> None:
+    async def body() -> None:
+        stream = Stream(iter(int, 1)).map(lambda item: item, limit=2).map(lambda _: time.sleep(3e-4))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                async for _ in stream:
+                    assert time.monotonic() < deadline
+
+    deadline = time.monotonic() + 20
+    asyncio.run(body())
+
+
+@both
+def test_what_a_function_gave_is_closed_with_the_stream_unless_it_is_a_channel(colour: str) -> None:
+    closed: list[int] = []
+
+    def inner(item: int) -> Iterator[int]:
+        try:
+            yield item
+            yield item
+        finally:
+            closed.append(item)
+
+    async def ainner(item: int) -> AsyncIterator[int]:
+        try:
+            yield item
+            yield item
+        finally:
+            closed.append(item)
+
+    channel: Channel[int] = Channel(3)
+    for item in range(3):
+        channel.send_nowait(item)
+    ways: list[Any] = [inner] if colour == "threads" else [inner, ainner]
+    kept = []
+    for way in ways:
+        kept.append(way(1))
+        stream = Stream([1]).flat_map(lambda _: kept[-1])
+        assert collected(lambda _, stream=stream: stream.take(1), colour) == [1]
+        assert closed == [1] * len(kept)
+    stream = Stream([1]).flat_map(lambda _: channel.receiver)
+    assert collected(lambda _, stream=stream: stream.take(1), colour) == [0]
+    assert not channel.closed
+    assert len(channel) == 2
+
+
 def test_memory_is_bounded_for_endless_sources() -> None:
     ahead = []
     delivered = 0

@@ -96,7 +96,7 @@ OF_THE_KERNEL = {
     *("enter", "enter_async", "enter_in_thread", "enter_now", "enter_shielded", "finish_enter", "finish_join"),
     *("finish_receive", "finish_send", "finish_take", "finish_value", "finish_wait", "found_closed", "frozen_parts"),
     *("interrupter", "join_in_thread", "leads_to", "leave_interrupter", "length", "lock_now", "notify_some"),
-    *("gather", "give", "give_free", "run_now"),
+    *("gather", "give", "give_free", "has_failed", "run_now"),
     *(
         "offered",
         "on_end",

@@ -475,7 +475,7 @@ class Conveyor(Belt):
         waiter = None
         lock_take(self._lock)
         try:
-            if self._failure is None:
+            if self._failure is None and not self._cleared:
                 self._failure = error
                 waiter = self._all_of(RESULT, None)
         finally:
@@ -543,10 +543,11 @@ class Conveyor(Belt):
         """Nobody will read any more: let go of everything. Idempotent."""
         ring: list[Any] = []
         results: list[Any] = []
-        goods = stock = None
+        goods = stock = failure = None
         waiter = None
         lock_take(self._lock)
         try:
+            self._failure, failure = failure, self._failure
             ring = self._clear(ring)
             results = self._basket.empty(results)
             self._stocked = False
@@ -556,7 +557,7 @@ class Conveyor(Belt):
         finally:
             lock_drop(self._lock)
         wake_all(waiter)
-        del ring, results, goods, stock  # Only now: what is let go of may run code of the user's.
+        del ring, results, goods, stock, failure  # Only now: what is let go of may run code of the user's.
 
     # Waiting, in both colours
 

@@ -335,6 +335,8 @@ class Permit:
 
     @cython.final
     def _settle(self) -> bool:
+        if self.gauge is None:
+            raise RuntimeError("a Permit is acquired from a PressureGauge")
         return guarded_cas(self._state, OPEN, SETTLED) or self._require_open()
 
     @cython.final

@@ -365,7 +365,7 @@ class Interrupter(Interruption):
 
     async def absorb(self) -> None:
         try:  # noqa: SIM105  compiled as it stands
-            await _one_step()
+            await one_step()
         except CancelledError:
             pass
 
@@ -387,7 +387,7 @@ def interrupter_for(scope: Any) -> Interrupter:
     return interrupter
 
 
-class _one_step:  # noqa: N801  an awaitable that suspends for one step of the loop
+class one_step:  # noqa: N801  an awaitable that suspends for one step of the loop
     def __await__(self) -> Generator[None, None, None]:
         yield
 

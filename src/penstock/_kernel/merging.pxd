@@ -10,9 +10,11 @@ cdef class MergeCore(ReceiverCore):
     cdef bint _replace(self, tuple before, tuple after)
     @cython.locals(merge=MergeCore, channel=ChannelCore)
     cdef bint _over(self, tuple sources) except -1
-    @cython.locals(sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore)
     cpdef poll_sources(self)
-    @cython.locals(source=object, sources=tuple)
+    @cython.locals(sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore)
+    cdef object _poll_open(self)
     cpdef gather(self, list channels)
+    @cython.locals(source=object, merge=MergeCore)
+    cdef bint _gather_open(self, list channels) except -1
     @cython.locals(closed=ChannelCore, before=tuple, after=tuple)
     cpdef found_closed(self, ChannelCore channel)

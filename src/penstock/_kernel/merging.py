@@ -65,8 +65,13 @@ class MergeCore(ReceiverCore):
 
     def poll_sources(self) -> Any:
         """A value that is ready at one of the sources, under the ambient context; EMPTY where none is."""
+        return EMPTY if self._over(self.sources()) else self._poll_open()
+
+    @cython.final
+    def _poll_open(self) -> Any:
+        """The same, of a merge that has been looked at."""
         sources = self.sources()
-        if self._over(sources):
+        if self._channel._closed:
             return EMPTY
         size = len(sources)
         start = SEAM.runtime.choose(size) if size else 0
@@ -74,7 +79,7 @@ class MergeCore(ReceiverCore):
             source = sources[(start + at) % size]
             if isinstance(source, MergeCore):
                 merge = source
-                value = merge.poll_sources()
+                value = merge._poll_open()
             else:
                 channel = source
                 value = channel.poll()
@@ -84,15 +89,22 @@ class MergeCore(ReceiverCore):
 
     def gather(self, channels: list[Any]) -> None:
         """Add the channels that a select on this merge has to look at."""
+        self._over(self.sources())
+        self._gather_open(channels)
+
+    @cython.final
+    def _gather_open(self, channels: list[Any]) -> bool:
+        """The same, of a merge that has been looked at."""
         channels.append(self._channel)
-        sources = self.sources()
-        if self._over(sources):
-            return
-        for source in sources:
+        if self._channel._closed:
+            return True
+        for source in self.sources():
             if isinstance(source, MergeCore):
-                source.gather(channels)
+                merge = source
+                merge._gather_open(channels)
             else:
                 channels.append(source)
+        return True
 
     def found_closed(self, channel: ChannelCore) -> None:
         """A select found `channel` closed and drained."""

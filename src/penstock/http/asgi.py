@@ -41,8 +41,8 @@ class BackpressureMiddleware:
     503, as a drop; answered with another error of the server, raised or cut short, it is ignored. A client that
     disconnects before ends the request's context, which takes it out of the gauge's queue, or interrupts the
     application and frees the permit. What the application does after its answer (Starlette's background tasks) holds
-    no permit, and is not interrupted. The request is read ahead by two parts at most; that the client has gone is seen
-    once the rest of it has been read. An error of the server's `receive` is raised where the application receives.
+    no permit, and is not interrupted. The request is read ahead by three parts at most; that the client has gone is
+    seen once the rest of it has been read. An error of the server's `receive` is raised where the application receives.
 
     `gauge` may be a function of the ASGI scope that gives a gauge, one for each client, say; what that rejects is
     answered 429, or `status`. Where it gives None, the request passes freely. `retry_after` is in seconds, and drawn

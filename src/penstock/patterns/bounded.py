@@ -243,6 +243,7 @@ class Run:
                 raise RuntimeError("there are fewer results than items, and no worker is left")
         finally:
             self.finish()
+            self.source_error = None
             del self  # The error's traceback refers to this frame, which must not refer to the error.
 
     def finish(self) -> None:

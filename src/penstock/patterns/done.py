@@ -34,19 +34,20 @@ class _Calls:
 
     def __init__(self) -> None:
         self.left: set[Any] = set()
-        self.limit: int | None = None
-        self._places: SemaphoreCore | None = None
+        self._bound: tuple[SemaphoreCore, int] | None = None
 
     def allow(self, most: int | None) -> None:
         """So many places for the calls that begin from now on. Those that have begun give back what they took."""
-        self.limit = most
-        self._places = None if most is None else SemaphoreCore(most)
+        self._bound = None if most is None else (SemaphoreCore(most), most)
 
     def admit(self, n: int) -> list[_Call]:
         """A place for each of `n` calls that are to begin, or OutOfCapacity and none."""
         current().check()
-        places, limit = self._places, self.limit
-        if places is not None and limit is not None and (n > limit or not places.take_now(n)):
+        bound = self._bound
+        if bound is None:
+            return [_Call(None) for _ in range(n)]
+        places, limit = bound
+        if n > limit or not places.take_now(n):
             raise OutOfCapacity(
                 f"no place for {n} more: no more than {limit} calls may be abandoned, and any that is running could be"
                 f" ({len(self.left)} abandoned calls are still running); see limit_abandoned()"
@@ -70,7 +71,11 @@ class _Call:
         self._places = places
 
     def start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
-        return start_task(function, args, self)
+        try:
+            return start_task(function, args, self)
+        except Exception:  # Not an interrupt: then it may have begun.
+            self.give_back()
+            raise
 
     def give_back(self) -> None:
         """The function has ended: its place is free. Idempotent."""
@@ -177,6 +182,8 @@ class _Race:
                     self._tasks.append(place.start(run, (function, self._outcomes, place)))
             except BaseException:
                 self.__exit__()
+                for place in places:
+                    place.give_back()
                 raise
         return self
 

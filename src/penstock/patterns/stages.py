@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import now
-from penstock._kernel.loops import _one_step, is_own_cancellation
-from penstock.channel import Channel
+from penstock._kernel.loops import is_own_cancellation, one_step
+from penstock.channel import Channel, RecvChannel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed
 from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
@@ -140,7 +140,7 @@ class FlatMap(Stage):
 
     async def tasks(self, upstream: AsyncIterator[Any]) -> Any:
         async for item in upstream:
-            async with aclosing(await agiven(self.function, item)) as items:
+            async with aclosing(agiven(self.function, item)) as items:
                 async for one in items:
                     yield one
 
@@ -339,7 +339,7 @@ class Catch(Stage):
             if item is END:
                 return
             yield item
-        async with aclosing(await rest) as items:
+        async with aclosing(rest) as items:
             async for one in items:
                 yield one
 
@@ -378,9 +378,13 @@ class Pump:
         self._at_work.closed_at_zero(self.channel)
         self._closing = False
         self._context = current().with_cancel()
-        with self._context.attach():
-            for source in sources:
-                start_task(_apump if in_tasks else _pump, (source, self.channel), self)
+        try:
+            with self._context.attach():
+                for source in sources:
+                    start_task(_apump if in_tasks else _pump, (source, self.channel), self)
+        except BaseException:
+            self._context.cancel()  # Those that were started.
+            raise
 
     def _member_ended(self, _context: Context, error: BaseException | None) -> None:
         if error is None:
@@ -517,7 +521,7 @@ def given(function: Callable[[Any], Any], argument: Any) -> Iterator[Any]:
             yield item
             current().check()
     except BaseException:
-        if hasattr(iterator, "close"):
+        if is_ours(iterator) and hasattr(iterator, "close"):
             iterator.close()
         raise
 
@@ -525,10 +529,27 @@ def given(function: Callable[[Any], Any], argument: Any) -> Iterator[Any]:
 async def agiven(function: Callable[[Any], Any], argument: Any) -> AsyncGenerator[Any, None]:
     """As `given`."""
     items = function(argument)
+    del argument
     if is_async(function):
         items = await items
     refuse_coroutine(items, function, REMEDY)
-    return each(items)
+    iterator = aiter(items) if hasattr(items, "__aiter__") else iter(items)
+    try:
+        async with aclosing(each(iterator)) as heeded_items:
+            async for item in heeded_items:
+                yield item
+    except BaseException:
+        if is_ours(iterator):
+            if hasattr(iterator, "aclose"):
+                await iterator.aclose()
+            elif hasattr(iterator, "close"):
+                iterator.close()
+        raise
+
+
+def is_ours(iterator: Any) -> bool:
+    """May it be closed? A channel iterates over itself, and is somebody else's."""
+    return not isinstance(iterator, Channel | RecvChannel)
 
 
 async def each(source: Any) -> AsyncGenerator[Any, None]:
@@ -549,7 +570,23 @@ async def each(source: Any) -> AsyncGenerator[Any, None]:
             current().check()
 
 
+async def turning(items: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    """What others make, with turns for the loop: where they are quicker than the reader he never has to wait."""
+    due = now() + TURN
+    async for item in items:
+        yield item
+        if now() >= due:
+            due = await _turn()
+
+
+async def nothing() -> AsyncGenerator[Any, None]:
+    """The end."""
+    none: tuple[Any, ...] = ()
+    for item in none:
+        yield item
+
+
 async def _turn() -> float:
     """Let the loop's other tasks run, and cancel this one; when to do so again."""
-    await _one_step()
+    await one_step()
     return now() + TURN

@@ -29,7 +29,9 @@ from penstock.patterns.stages import (
     each,
     end,
     heeded,
+    nothing,
     refuse_async_source,
+    turning,
 )
 
 if TYPE_CHECKING:
@@ -254,6 +256,8 @@ def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
         steps = [None, each(source)]
     for stage in stages:
         steps.append(stage.tasks(steps[-1]))
+        if stage.hands_over:
+            steps.append(turning(steps[-1]))
     return steps
 
 
@@ -316,7 +320,7 @@ class AsyncReading(Generic[T]):
 
     async def aclose(self) -> None:
         """End all stages, the last first. Idempotent."""
-        steps, self._steps, self._last = self._steps, [], each(())
+        steps, self._steps, self._last = self._steps, [], nothing()
         async with AsyncExitStack() as ending:
             for step in steps[1:]:  # The source is the user's.
                 if hasattr(step, "aclose"):
