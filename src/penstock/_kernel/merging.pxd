@@ -9,9 +9,11 @@ cdef class MergeCore(ReceiverCore):
     cpdef sources(self)
     cdef bint _replace(self, tuple before, tuple after)
     @cython.locals(merge=MergeCore, channel=ChannelCore)
-    cdef bint _over(self, tuple sources) except -1
+    cdef bint _over(self) except -1
     cpdef poll_sources(self)
-    @cython.locals(sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore)
+    @cython.locals(
+        sources=tuple, size=Py_ssize_t, start=Py_ssize_t, at=Py_ssize_t, merge=MergeCore, channel=ChannelCore,
+    )
     cdef object _poll_open(self)
     cpdef gather(self, list channels)
     @cython.locals(source=object, merge=MergeCore)

@@ -49,12 +49,12 @@ class MergeCore(ReceiverCore):
         return replaced
 
     @cython.final
-    def _over(self, sources: tuple[Any, ...]) -> bool:
+    def _over(self) -> bool:
         """Is this at its end? It is once one of the sources has failed, whatever the others hold."""
-        for source in sources:
+        for source in self.sources():
             if isinstance(source, MergeCore):
                 merge = source
-                merge._over(merge.sources())
+                merge._over()
                 channel = merge._channel
             else:
                 channel = source
@@ -65,7 +65,7 @@ class MergeCore(ReceiverCore):
 
     def poll_sources(self) -> Any:
         """A value that is ready at one of the sources, under the ambient context; EMPTY where none is."""
-        return EMPTY if self._over(self.sources()) else self._poll_open()
+        return EMPTY if self._over() else self._poll_open()
 
     @cython.final
     def _poll_open(self) -> Any:
@@ -89,7 +89,7 @@ class MergeCore(ReceiverCore):
 
     def gather(self, channels: list[Any]) -> None:
         """Add the channels that a select on this merge has to look at."""
-        self._over(self.sources())
+        self._over()
         self._gather_open(channels)
 
     @cython.final
