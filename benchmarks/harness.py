@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import statistics
+import threading
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +54,17 @@ class Outcome:
     def reached(self) -> bool | None:
         """Whether the target was; None if there is none."""
         return None if self.target is None else self.ratio <= self.target
+
+
+def in_threads(*works: Callable[[], object]) -> float:
+    """How long it takes to do all of them, each in a thread of its own."""
+    threads = [threading.Thread(target=work) for work in works]
+    start = perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return perf_counter() - start
 
 
 def calibrated(run: Callable[[int], float], seconds: float) -> int:

@@ -14,7 +14,7 @@ from multiprocessing.pool import ThreadPool
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness import Scenario
+from harness import Scenario, in_threads
 
 from penstock import PressureGauge, ShardedMap, apmap, pmap
 
@@ -89,13 +89,7 @@ def bare(function: Callable[[int], int]) -> Callable[[int], float]:
             for item in range(n // LIMIT):
                 function(item)
 
-        threads = [threading.Thread(target=work) for _ in range(LIMIT)]
-        start = perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return perf_counter() - start
+        return in_threads(*[work] * LIMIT)
 
     return run
 
@@ -166,13 +160,7 @@ def half_and_half(make: Callable[[], Any]) -> Callable[[int], float]:
                 for key in keys:
                     values[key]
 
-        threads = [threading.Thread(target=work, args=(prefix,)) for prefix in "ab"]
-        start = perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return (perf_counter() - start) * n / (rounds * 400)
+        return in_threads(partial(work, "a"), partial(work, "b")) * n / (rounds * 400)
 
     return run
 

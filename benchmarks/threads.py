@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness import Scenario, UnavailableError
+from harness import Scenario, UnavailableError, in_threads
 
 import penstock
 from penstock import Channel, select
@@ -102,13 +102,7 @@ def many_to_many(pipe: Callable[[int], tuple[Put, Get]], width: int) -> Callable
             for _ in range(share):
                 get()
 
-        threads = [threading.Thread(target=work) for work in (produce, consume) for _ in range(width)]
-        start = perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return perf_counter() - start
+        return in_threads(*[produce] * width, *[consume] * width)
 
     return run
 

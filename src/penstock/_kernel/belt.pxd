@@ -1,7 +1,7 @@
 cimport cython
 from penstock._kernel.native cimport (
-    Gap, Items, Lock, immortal, items_of, lock_drop, lock_take, moved, ring_claim, ring_draw, ring_move, ring_put, ring_share,
-    ring_take,
+    Gap, Items, Lock, immortal, items_of, lock_drop, lock_take, moved, ring_claim, ring_draw, ring_move, ring_put,
+    ring_share, ring_take,
 )
 from penstock._kernel.waiters cimport Source
 

@@ -217,8 +217,9 @@ static inline void ring_move(pk_items from, Py_ssize_t at, pk_items to, Py_ssize
 #define ring_share(items, at) pk_share((items)[at])
 /* After what was in no slot but this one, and known to nobody, has come to this thread. */
 #define ring_claim(items, at) pk_claim((items)[at])
-/* Move so many items of an iterator into a ring's slots from `at` on; `sole`: nobody else knows them. How many there were; if it failed, -1 less that:
-   under a lock nothing is raised, and of a list, a tuple or a range nothing can fail for want of more than memory. */
+/* Move so many items of an iterator into a ring's slots from `at` on; `sole`: nobody else knows them. How many there
+   were; if it failed, -1 less that: under a lock nothing is raised, and of a list, a tuple or a range nothing can fail
+   for want of more than memory. */
 static inline Py_ssize_t ring_draw(PyObject *iterator, int sole, Py_ssize_t most, pk_items items, Py_ssize_t at,
                                    Py_ssize_t mask) {
     Py_ssize_t count = 0;
