@@ -17,9 +17,9 @@ from penstock._kernel.locks import now
 from penstock._kernel.loops import TaskWaiter
 from penstock.errors import OutOfCapacity
 from penstock.group import is_async, shown
-from penstock.patterns.bounded import NO_BOUND, positive
+from penstock.patterns.arguments import NO_BOUND, count, integer, number, positive
 from penstock.patterns.done import acall
-from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Learned, Vegas, Window, integer, number
+from penstock.patterns.limits import AIMD, AdaptiveLimit, Gradient2, Learned, Vegas, Window
 from penstock.sync import Mutex
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ class PressureGauge(GaugeCore):
             first = positive(getattr(limit, "initial", None), "the initial value of a gauge's limit")
         else:
             raise TypeError(f"a gauge's limit must be an integer or an adaptive limit, such as Vegas(), not {limit!r}")
-        if integer(queue, "a gauge's queue") < 0:
-            raise ValueError(f"a gauge's queue must be 0 or more, not {queue}")
+        count(queue, "a gauge's queue")
         if max_wait is not None and not number(max_wait, "max_wait", "a number of seconds or None") > 0:
             raise ValueError(f"max_wait must be more than 0 seconds, not {max_wait}; without a queue nobody waits")
         if isinstance(adaptive, Learned):
@@ -116,8 +115,7 @@ class PressureGauge(GaugeCore):
         Raises `OutOfCapacity` if the queue is full, if one of higher priority takes the place in it, or after
         `max_wait` seconds; `Cancelled` if the ambient context ends.
         """
-        if type(priority) is not int or not LOWEST <= priority <= HIGHEST:
-            _check_priority(priority)
+        _check_priority(priority)
         if self.admit_in_context():
             return self.permit()  # type: ignore[no-any-return]
         since = now()
@@ -129,8 +127,7 @@ class PressureGauge(GaugeCore):
 
     async def aacquire(self, priority: int = 0) -> Permit:
         """As `acquire`, for an asyncio task to await."""
-        if type(priority) is not int or not LOWEST <= priority <= HIGHEST:
-            _check_priority(priority)
+        _check_priority(priority)
         if self.admit_in_context():
             return self.permit()  # type: ignore[no-any-return]
         since = now()

@@ -38,6 +38,8 @@ from penstock._kernel.loops import is_own_cancellation
 from penstock.context import current
 from penstock.errors import Cancelled
 from penstock.group import await_parked, is_async, name_of, refuse_in_loop, shown, start_task, wait_for_zero
+from penstock.patterns.arguments import NO_BOUND, positive
+from penstock.patterns.coroutines import refuse_coroutine
 from penstock.patterns.executors import PATIENCE, SPARE_CALLS, Caller, Chunks, is_executor, workers_of
 
 if TYPE_CHECKING:
@@ -65,8 +67,6 @@ GROWTH = 8
 """How many times more are taken ahead after each reckoning, while items are quick."""
 AT_HAND = (list, tuple, range)
 """Types of sources from which to take an item is not to wait, and runs no code of the user's."""
-NO_BOUND = 1 << 40
-"""More items than anybody has."""
 
 
 @final
@@ -230,27 +230,24 @@ class Run:
     def conclude(self) -> None:
         """No result will ever be ready. Raises the first error of an item, or the source's; `Cancelled` if that is why
         there are no more; nothing if that was all."""
+        error = self.conveyor.failure() or self.source_error
         try:
-            error = self.conveyor.failure() or self.source_error
             if error is not None:
-                try:
-                    raise error
-                finally:
-                    del error
+                raise error
             if not self.conveyor.all_read():  # It must not look like the end.
                 current().check()
                 self.context.check()
                 raise RuntimeError("there are fewer results than items, and no worker is left")
         finally:
             self.finish()
-            self.source_error = None
-            del self  # The error's traceback refers to this frame, which must not refer to the error.
+            del error  # Its traceback refers to this frame: as long as that refers to it, neither goes.
 
     def finish(self) -> None:
-        """End all work, and let go of everything. Idempotent."""
+        """End all work, and let go of everything, errors too. Idempotent."""
         self.finished = True
         self.context.cancel()  # Before anybody finds room where nobody reads.
         self.conveyor.shut()
+        self.source_error = None
         if self._claims():
             self.at_work.add(-1)
 
@@ -276,14 +273,6 @@ def _no_end(error: BaseException, raised_by: Any) -> BaseException:
     return failure
 
 
-def positive(n: Any, name: str) -> int:
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"{name} must be an integer, not {n!r}")
-    if n < 1:
-        raise ValueError(f"{name} must be 1 or more, not {n}: nothing could ever run")
-    return n
-
-
 # Feeders
 
 
@@ -304,7 +293,6 @@ def _feed(run: Run) -> None:
         run.source_failed(error)
     finally:
         run.conveyor.end(complete)
-        del run, put  # As in `conclude`.
 
 
 async def _feed_async(run: Run) -> None:
@@ -333,7 +321,6 @@ async def _feed_async(run: Run) -> None:
         run.source_failed(error)
     finally:
         run.conveyor.end(complete)
-        del run, put  # As in `conclude`.
 
 
 async def _until(conveyor: Conveyor, kind: int) -> None:
@@ -348,48 +335,38 @@ def _work(run: Run) -> None:
     function = run.function
     hand = Hand(run.conveyor, run.attend)
     give = hand.give
-    try:
-        for item in hand:
-            try:
-                result = function(item)
-            except BaseException as error:  # noqa: BLE001  the reader's business
-                run.failed(error)
-                continue
+    for item in hand:
+        try:
+            result = function(item)
             if type(result) is CoroutineType:
-                result.close()
-                run.failed(
-                    TypeError(f"{shown(function)} returned a coroutine; pass the async function itself, to apmap")
-                )
-                continue
-            give(result)
-            del item, result
-    finally:
-        del run, hand, give  # As in `conclude`: of an error that the function raised.
+                refuse_coroutine(result, function, "pass the async function itself, to apmap")
+        except BaseException as error:  # noqa: BLE001  the reader's business
+            run.failed(error)
+            continue
+        give(result)
+        del item, result
 
 
 async def _work_async(run: Run) -> None:
     function = run.function
     hand = Hand(run.conveyor, run.attend)
     give, take = hand.give, hand.take
-    try:
-        while True:
-            item = take()
-            if item is no_more:
-                return
-            if item is nothing_yet:
-                await _until(run.conveyor, ITEM_KIND)
-                continue
-            try:
-                result = await function(item)
-            except GeneratorExit:
-                raise
-            except BaseException as error:  # noqa: BLE001  the reader's business
-                run.failed(error)
-                continue
-            give(result)
-            del item, result
-    finally:
-        del run, hand, give, take  # As in `conclude`.
+    while True:
+        item = take()
+        if item is no_more:
+            return
+        if item is nothing_yet:
+            await _until(run.conveyor, ITEM_KIND)
+            continue
+        try:
+            result = await function(item)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  the reader's business
+            run.failed(error)
+            continue
+        give(result)
+        del item, result
 
 
 def _work_on_executor(run: Run) -> None:
@@ -459,10 +436,7 @@ class Results(Delivery, _Reader[R]):
             if value is not nothing_yet:
                 return value  # type: ignore[no-any-return]
             if last or run.finished:  # The latter: by somebody else, meanwhile.
-                try:
-                    run.conclude()
-                finally:
-                    del self, run  # As there.
+                run.conclude()
                 raise StopIteration
 
     def close(self) -> None:
@@ -501,10 +475,7 @@ class AsyncResults(_Reader[R]):
     async def __anext__(self) -> R:
         value = self._next_result()
         if value is nothing_yet:
-            try:
-                value = await self._more()
-            finally:
-                del self  # As in `conclude`.
+            value = await self._more()
         return value  # type: ignore[no-any-return]
 
     async def _more(self) -> Any:
@@ -530,10 +501,7 @@ class AsyncResults(_Reader[R]):
             if value is not nothing_yet:
                 return value
             if last or run.finished:  # The latter: by somebody else, meanwhile.
-                try:
-                    run.conclude()
-                finally:
-                    del self, run  # As there.
+                run.conclude()
                 raise StopAsyncIteration
 
     async def aclose(self) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log10
-from typing import Any, Protocol, final
+from typing import Protocol, final
+
+from penstock.patterns.arguments import count, integer, number, seconds
 
 __all__ = ["AIMD", "AdaptiveLimit", "Gradient2", "Vegas", "Window"]
 
@@ -39,18 +41,6 @@ class AdaptiveLimit(Protocol):
     def update(self, window: Window, limit: int) -> int:
         """The next limit, 1 or more."""
         ...
-
-
-def integer(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    return value
-
-
-def number(value: Any, name: str, kind: str = "a number") -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be {kind}, not {value!r}")
-    return value
 
 
 class Learned(AdaptiveLimit):
@@ -85,9 +75,7 @@ class AIMD(Learned):
         super().__init__(initial, least, most)
         if not 0 < number(backoff, "backoff") < 1:
             raise ValueError(f"backoff must lie between 0 and 1, not {backoff}")
-        if not number(timeout, "timeout", "a number of seconds") > 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
-        self._backoff, self._timeout = backoff, timeout
+        self._backoff, self._timeout = backoff, seconds(timeout, "timeout")
 
     def update(self, window: Window, limit: int) -> int:
         """The next limit."""
@@ -178,9 +166,7 @@ class Gradient2(Learned):
         super().__init__(initial, least, most)
         if not number(tolerance, "tolerance") >= 1:
             raise ValueError(f"tolerance must be 1 or more, not {tolerance}")
-        if integer(queue, "queue") < 0:
-            raise ValueError(f"queue must be 0 or more, not {queue}")
-        self._tolerance, self._queue = tolerance, queue
+        self._tolerance, self._queue = tolerance, count(queue, "queue")
         self._baseline = _Baseline()
         self._long = 0.0
 

@@ -2,9 +2,6 @@
 
 `threads(upstream)` and `tasks(upstream)` give what the next stage reads. What neither hands over nor waits is a plain
 generator, which runs wherever the next hand-over reads it: so adjacent stages that need no hand-over are one.
-
-Whatever brings new items, a source or what a function gave, looks at the ambient context for each of them: stages that
-keep nothing end with it, too. In asyncio it also gives the loop a turn now and then, since it may never have to wait.
 """
 
 from __future__ import annotations
@@ -16,25 +13,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock._kernel.latch import Countdown
 from penstock._kernel.locks import now
-from penstock._kernel.loops import is_own_cancellation, one_step
-from penstock.channel import Channel, RecvChannel
+from penstock._kernel.loops import is_own_cancellation
+from penstock.channel import Channel
 from penstock.context import current
 from penstock.errors import Cancelled, ChannelClosed
 from penstock.group import is_async, refuse_in_loop, start_task, wait_for_zero
 from penstock.patterns.bounded import apmap, pmap
 from penstock.patterns.coroutines import refuse_coroutine
 from penstock.patterns.executors import PATIENCE
+from penstock.patterns.sources import REMEDY, agiven, each, given, iterator_of, refuse_async
 from penstock.time import asleep, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from penstock.context import Context
 
 END: Any = object()
-TURN = 5e-3
-"""Seconds: how long a stream that never has to wait keeps an event loop from its other work."""
-REMEDY = "pass the async function itself, and read the stream with 'async for'"
 
 
 class Stage:
@@ -482,111 +477,3 @@ async def aend(step: Any) -> None:
     """As `end`."""
     if not getattr(step, "ag_running", False):
         await step.aclose()
-
-
-def refuse_async(function: Any) -> None:
-    """TypeError if a thread cannot use it."""
-    if is_async(function):
-        raise TypeError(f"{function!r} is an async function; read this stream with 'async for'")
-
-
-def refuse_async_source(source: Any) -> None:
-    """The same."""
-    if not hasattr(source, "__iter__") and hasattr(source, "__aiter__"):
-        raise TypeError(f"{source!r} is an asynchronous iterable; read this stream with 'async for'")
-
-
-def iterator_of(source: Any) -> Iterator[Any]:
-    """For a thread to read."""
-    refuse_async_source(source)
-    return iter(source)
-
-
-def heeded(items: Iterator[Any]) -> Iterator[Any]:
-    """The items, while the ambient context lasts: none is taken after its end."""
-    current().check()
-    for item in items:
-        yield item
-        current().check()
-
-
-def given(function: Callable[[Any], Any], argument: Any) -> Iterator[Any]:
-    """The items of what the function gives; `heeded`, and closed early with the stage."""
-    items = function(argument)
-    del argument
-    refuse_coroutine(items, function, REMEDY)
-    iterator = iterator_of(items)
-    try:
-        for item in iterator:
-            yield item
-            current().check()
-    except BaseException:
-        if is_ours(iterator) and hasattr(iterator, "close"):
-            iterator.close()
-        raise
-
-
-async def agiven(function: Callable[[Any], Any], argument: Any) -> AsyncGenerator[Any, None]:
-    """As `given`."""
-    items = function(argument)
-    del argument
-    if is_async(function):
-        items = await items
-    refuse_coroutine(items, function, REMEDY)
-    iterator = aiter(items) if hasattr(items, "__aiter__") else iter(items)
-    try:
-        async with aclosing(each(iterator)) as heeded_items:
-            async for item in heeded_items:
-                yield item
-    except BaseException:
-        if is_ours(iterator):
-            if hasattr(iterator, "aclose"):
-                await iterator.aclose()
-            elif hasattr(iterator, "close"):
-                iterator.close()
-        raise
-
-
-def is_ours(iterator: Any) -> bool:
-    """May it be closed? A channel iterates over itself, and is somebody else's."""
-    return not isinstance(iterator, Channel | RecvChannel)
-
-
-async def each(source: Any) -> AsyncGenerator[Any, None]:
-    """An iterable of either kind, as an asynchronous one; heeded, and with turns for the loop."""
-    current().check()
-    due = now() + TURN
-    if hasattr(source, "__aiter__"):
-        async for item in source:
-            yield item
-            if now() >= due:
-                due = await _turn()
-            current().check()
-    else:
-        for item in source:
-            yield item
-            if now() >= due:
-                due = await _turn()
-            current().check()
-
-
-async def turning(items: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    """What others make, with turns for the loop: where they are quicker than the reader he never has to wait."""
-    due = now() + TURN
-    async for item in items:
-        yield item
-        if now() >= due:
-            due = await _turn()
-
-
-async def nothing() -> AsyncGenerator[Any, None]:
-    """The end."""
-    none: tuple[Any, ...] = ()
-    for item in none:
-        yield item
-
-
-async def _turn() -> float:
-    """Let the loop's other tasks run, and cancel this one; when to do so again."""
-    await one_step()
-    return now() + TURN

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 from penstock.context import current
 from penstock.errors import ChannelClosed
 from penstock.group import is_async, refuse_in_loop
-from penstock.patterns.bounded import positive
+from penstock.patterns.arguments import count, positive, seconds
 from penstock.patterns.fan import Broadcast, FanReader
 from penstock.patterns.sharding import ShardedMap
+from penstock.patterns.sources import each, heeded, nothing, refuse_async_source
 from penstock.patterns.stages import (
     Batch,
     Catch,
@@ -26,12 +27,7 @@ from penstock.patterns.stages import (
     abare,
     aend,
     bare,
-    each,
     end,
-    heeded,
-    nothing,
-    refuse_async_source,
-    turning,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +121,7 @@ class Stream(Generic[T]):
         positive(n, "n")
         if within is None:
             return self._then(Batch(n))
-        return self._then(TimedBatch(n, _seconds(within, "within")))
+        return self._then(TimedBatch(n, seconds(within, "within")))
 
     def merge(self, *others: Iterable[T] | AsyncIterable[T]) -> Stream[T]:
         """The items of this stream and of others, or of any iterables, as they come."""
@@ -135,7 +131,7 @@ class Stream(Generic[T]):
 
     def throttle(self, n: int, per: float = 1.0) -> Stream[T]:
         """The items, no more than `n` of them in any `per` seconds."""
-        return self._then(Throttle(positive(n, "n"), _seconds(per, "per")))
+        return self._then(Throttle(positive(n, "n"), seconds(per, "per")))
 
     def catch(self, function: Callable[[Exception], Iterable[T] | AsyncIterable[T]]) -> Stream[T]:
         """The items; where the stages before fail, what `function(error)` gives in place of the rest."""
@@ -144,7 +140,7 @@ class Stream(Generic[T]):
 
     def take(self, n: int) -> Stream[T]:
         """The first `n` items."""
-        return self._then(Take(_count(n, "n")))
+        return self._then(Take(count(n, "n")))
 
     def progress(self, description: str = "", total: int | None = None) -> Stream[T]:
         """The items, counted on standard error where that is a terminal; `total` says how many there will be.
@@ -154,7 +150,7 @@ class Stream(Generic[T]):
         from penstock.patterns.progress import Progress
 
         if total is not None:
-            _count(total, "total")
+            count(total, "total")
         return self._then(Progress(description, total))
 
     def tee(self, n: int = 2) -> tuple[Stream[T], ...]:
@@ -215,49 +211,29 @@ def _callable(function: Any) -> None:
         raise TypeError(f"a stage needs a function of an item, not {function!r}")
 
 
-def _count(n: Any, name: str) -> int:
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"{name} must be an integer, not {n!r}")
-    if n < 0:
-        raise ValueError(f"{name} must be 0 or more, not {n}")
-    return n
-
-
-def _seconds(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not value > 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {value}")
-    return value
-
-
-# The first step is the user's, and not closed.
+def _first_steps(source: Any, stages: tuple[Stage, ...], begin: Any, heeding: Any) -> list[Any]:
+    """The first of all is the user's, and not closed. A branch is ours, and has to leave."""
+    if isinstance(source, _Branch):
+        return [None, begin(source)]
+    if stages and stages[0].hands_over:
+        return [source]
+    return [None, heeding(source)]
 
 
 def _threads(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
     refuse_async_source(source)
-    if isinstance(source, _Branch):
-        steps: list[Any] = [None, iter(source)]  # It is ours, and has to leave.
-    elif stages and stages[0].hands_over:
-        steps = [source]
-    else:
-        steps = [None, heeded(iter(source))]
+    steps = _first_steps(source, stages, iter, heeded)
     for stage in stages:
         steps.append(stage.threads(steps[-1]))
     return steps
 
 
 def _tasks(source: Any, stages: tuple[Stage, ...]) -> list[Any]:
-    if isinstance(source, _Branch):
-        steps: list[Any] = [None, aiter(source)]
-    elif stages and stages[0].hands_over:
-        steps = [source]
-    else:
-        steps = [None, each(source)]
+    steps = _first_steps(source, stages, aiter, each)
     for stage in stages:
         steps.append(stage.tasks(steps[-1]))
         if stage.hands_over:
-            steps.append(turning(steps[-1]))
+            steps.append(each(steps[-1]))  # Where others are quicker than the reader, he never has to wait.
     return steps
 
 
