@@ -689,7 +689,8 @@ def test_plain_with_does_not_interrupt() -> None:
     async def body() -> None:
         with move_on_after(0.01) as scope:
             await asyncio.sleep(0.05)
-            assert scope.done
+            while not scope.done:  # noqa: ASYNC110  the timer may be served late
+                await asyncio.sleep(0.01)
             await asleep(1000)
 
     run(body())

@@ -381,6 +381,45 @@ def test_the_start_of_a_large_range_stays_its_makers() -> None:
     conveyor.shut()
 
 
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="free-threaded, what another thread drops may wait for the thread that made it",
+)
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_error_of_an_item_is_gone_once_it_has_been_dealt_with(source: Any) -> None:
+    """Without the garbage collector: nothing that its traceback shows refers to it."""
+
+    class ThisError(Exception):
+        pass
+
+    def function(value: int) -> int:
+        if value == 3:
+            raise ThisError
+        return value
+
+    async def afunction(value: int) -> int:
+        return function(value)
+
+    async def body(function: Any) -> None:
+        try:
+            await afor_each(function, source(range(9)), limit=2)
+        except ThisError as error:  # Not outside: asyncio.run() itself keeps it.
+            caught.append(weakref.ref(error))
+
+    caught: list[Any] = []
+    gc.disable()
+    try:
+        try:
+            for_each(function, source(range(9)), limit=2)
+        except ThisError as error:
+            caught.append(weakref.ref(error))
+        asyncio.run(body(function))
+        asyncio.run(body(afunction))
+        until(lambda: [reference() for reference in caught] == [None] * 3)
+    finally:
+        gc.enable()
+
+
 def test_an_executor_keeps_what_it_returned() -> None:
     kept: list[Future[Any]] = []
 
